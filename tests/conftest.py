@@ -1,0 +1,71 @@
+"""What every test lives with: an event loop for coroutines, and no unexpected warning in the log."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Iterator
+
+import pytest
+from tornado.ioloop import IOLoop
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run every coroutine test on pytest-tornado's loop, without a mark on each of them."""
+    for item in items:
+        if inspect.iscoroutinefunction(getattr(item, "obj", None)):
+            item.add_marker(pytest.mark.gen_test)
+
+
+@pytest.fixture
+def io_loop() -> Iterator[IOLoop]:
+    """Stand in for pytest-tornado's fixture, which calls what tornado has deprecated."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        yield IOLoop.current()
+        leftover = asyncio.all_tasks(loop)
+        for task in leftover:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*leftover, return_exceptions=True))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+
+
+class _Recorder(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{record.levelname} {record.name}: {record.getMessage()}")
+
+
+class ExpectedLog:
+    """What a test says about the log lines of WARNING or worse that it causes on purpose."""
+
+    def __init__(self, recorder: _Recorder) -> None:
+        self._recorder = recorder
+
+    def take(self, part: str) -> list[str]:
+        """Return the lines that hold `part`, at least one, and count them as expected."""
+        found = [line for line in self._recorder.lines if part in line]
+        assert found, f"no log line holds {part!r}; there are {self._recorder.lines}"
+        self._recorder.lines = [line for line in self._recorder.lines if part not in line]
+        return found
+
+
+@pytest.fixture(autouse=True)
+def expected_log() -> Iterator[ExpectedLog]:
+    """Fail the test on a log line of WARNING or worse that it did not `take`."""
+    recorder = _Recorder()
+    root = logging.getLogger()
+    root.addHandler(recorder)
+    try:
+        yield ExpectedLog(recorder)
+    finally:
+        root.removeHandler(recorder)
+    assert not recorder.lines, f"unexpected log lines: {recorder.lines}"
