@@ -289,14 +289,23 @@ async def test_hubs_own_refusal_counts(status: int) -> None:
 
 
 async def test_hub_that_never_answers_is_given_up(expected_log: Log) -> None:
-    async with hub_and_resolver(timeout_s=0.05) as (hub, resolver, clock):
+    async with hub_and_resolver(timeout_s=0.5) as (hub, resolver, clock):
         await resolver.resolve(ALICE)
         clock.now_s += 60
         hub.holds = lambda token: True
         with pytest.raises(HubUnavailable):
             await resolver.resolve("new")
         assert (await resolver.resolve(ALICE)).name == "alice"
-        expected_log.take("no answer within 0.05 s")
+        expected_log.take("no answer within 0.5 s")
+
+
+async def test_redirect_is_not_followed(expected_log: Log) -> None:
+    async with hub_and_resolver() as (hub, resolver, _):
+        hub.answer = response(302, b"", extra=f"Location: {hub.url}/elsewhere\r\n")
+        with pytest.raises(HubUnavailable):
+            await resolver.resolve(ALICE)
+        assert hub.asked == [ALICE]
+        expected_log.take("status 302")
 
 
 async def test_refused_connections(expected_log: Log) -> None:
