@@ -147,10 +147,12 @@ class RequestConnection(httputil.HTTPConnection):
         headers: httputil.HTTPHeaders,
         chunk: bytes | None = None,
     ) -> asyncio.Future[None]:
-        link = self._link
+        link = self._link_to_begin()
         if link is None:
             return _closed_future()
         _, status, reason = cast(httputil.ResponseStartLine, start_line)
+        if "\r" in reason or "\n" in reason:
+            raise ValueError("the reason of the answer holds a line break")
         pairs = [pair for pair in headers.get_all() if not _is_replaced(*pair)]
         length = headers.get("Content-Length")
         if "close" in headers.get("Connection", "").lower():
@@ -190,7 +192,7 @@ class RequestConnection(httputil.HTTPConnection):
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
         """Write a complete answer at once; see `Wire`."""
         refuse_framing(name for name, _ in headers)
-        link = self._link
+        link = self._link_to_begin()
         if link is None:
             return
         self._is_chunked = False
@@ -202,7 +204,7 @@ class RequestConnection(httputil.HTTPConnection):
     def begin(self, status: int, headers: Headers) -> None:
         """Start an answer whose length is not known; see `Wire`."""
         refuse_framing(name for name, _ in headers)
-        link = self._link
+        link = self._link_to_begin()
         if link is None:
             return
         self._plan(status, None)
@@ -245,6 +247,11 @@ class RequestConnection(httputil.HTTPConnection):
 
     # Encoding
 
+    def _link_to_begin(self) -> Link | None:
+        if self.is_begun and self._link is not None:
+            raise RuntimeError("an answer was begun twice")
+        return self._link
+
     def _plan(self, status: int, length: str | None) -> None:
         """Decide how the body's end will be told."""
         self._is_chunked = False
@@ -259,8 +266,6 @@ class RequestConnection(httputil.HTTPConnection):
             self._keeps_alive = self._keeps_alive and self._is_chunked
 
     def _encode(self, link: Link, first: str, pairs: Headers, length: str, with_date: bool) -> bytes:
-        if self.is_begun:
-            raise RuntimeError("an answer was begun twice")
         fields = encode_fields(pairs)
         date = link.date_line() if with_date else ""
         coding = "Transfer-Encoding: chunked\r\n" if self._is_chunked else ""

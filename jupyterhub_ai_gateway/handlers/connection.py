@@ -331,8 +331,8 @@ class Connection(asyncio.Protocol):
             self._end_request(message)
             return True
         piece = reader.next_piece()
-        if piece is None:
-            return False
+        if not piece:
+            return reader.is_body_done  # the end of a chunked body adds nothing to it
         self._body_bytes += len(piece)
         if self._body_bytes > message.max_body_bytes:
             raise _too_large(message.max_body_bytes)

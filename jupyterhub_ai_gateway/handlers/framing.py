@@ -169,8 +169,8 @@ class RequestReader:
     """Turns the bytes of one connection into requests, strictly one after the other.
 
     `feed` what arrives; ask for `next_head`, then for `next_piece` until `is_body_done`, then for the
-    next head. None means that more bytes are needed. Faults are RequestFaults; nothing can be read
-    after one.
+    next head. None, and an empty piece, mean that more bytes are needed. Faults are RequestFaults;
+    nothing can be read after one.
     """
 
     __slots__ = (
@@ -242,15 +242,15 @@ class RequestReader:
         self._inbox = inbox[end:]
         return self._read(inbox[:end].decode("latin-1"))
 
-    def next_piece(self) -> bytes | None:
-        """Return what has arrived of the body, or None when nothing has."""
+    def next_piece(self) -> bytes:
+        """Return what has arrived of the body, which may be nothing."""
         inbox = self._inbox
         if not inbox:
-            return None
+            return b""
         if self._chunks is not None:
             piece, used = self._chunks.take(inbox)
             self._inbox = inbox[used:]
-            return piece or None
+            return piece
         piece = inbox if len(inbox) <= self._left else inbox[: self._left]
         self._inbox = inbox[len(piece) :]
         self._left -= len(piece)
