@@ -1,0 +1,21 @@
+"""What happened, in numbers. Counting costs a request next to nothing; text is made when it is asked for.
+
+`families` says which metrics there are, `cells` counts, `export` writes them out.
+"""
+
+from __future__ import annotations
+
+from .cells import Cell
+from .export import AuthCache, ConfigurationState, Metrics, Snapshot
+from .families import FAMILIES, NAMESPACE, reference
+
+__all__ = [
+    "FAMILIES",
+    "NAMESPACE",
+    "AuthCache",
+    "Cell",
+    "ConfigurationState",
+    "Metrics",
+    "Snapshot",
+    "reference",
+]
