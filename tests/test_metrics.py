@@ -52,11 +52,7 @@ def samples(metrics: Metrics, name: str = "") -> Iterator[Sample]:
 
 def value(metrics: Metrics, name: str, **labels: str) -> float:
     """Add up the samples of this name that have these labels."""
-    found = [
-        sample.value
-        for sample in samples(metrics, name)
-        if labels.items() <= sample.labels.items()
-    ]
+    found = [sample.value for sample in samples(metrics, name) if labels.items() <= sample.labels.items()]
     assert found, f"no {name} with {labels}"
     return sum(found)
 

@@ -1,0 +1,190 @@
+"""For machines that look after the gateway: is it up, should it get requests, what does it count.
+
+Nothing here asks a provider, and only `MetricsHandler` may ask the Hub. Settings of the application that
+are read: `status`, `metrics`, `metrics_enabled`, `authenticate_prometheus`, `resolver`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from types import TracebackType
+from typing import Any, Protocol
+
+from tornado import web
+from tornado.log import gen_log
+from typing_extensions import override
+
+from ..auth import TokenResolver, token_from_headers
+from ..errors import Fault, MethodNotAllowed
+from ..metrics import ConfigurationState, Metrics
+
+READ_METRICS = "read:metrics"
+"""The Hub's own scope; a service that holds it needs no access to ours."""
+
+
+class Status(Protocol):
+    """What the process says of itself."""
+
+    @property
+    def version(self) -> str:
+        """Return the version of this package."""
+
+    @property
+    def uptime_s(self) -> float:
+        """Return how long the process has been ready to serve."""
+
+    @property
+    def is_draining(self) -> bool:
+        """Return True once the process only finishes what it has begun."""
+
+    def configuration(self) -> ConfigurationState:
+        """Return what configuration is in use, and whether the newest file was good."""
+
+
+class OpsHandler(web.RequestHandler):
+    """What they share: no cache keeps the answer, and a fault is the gateway's one error object."""
+
+    @property
+    def status(self) -> Status:
+        """Return the process's own view."""
+        status: Status = self.settings["status"]
+        return status
+
+    @override
+    def set_default_headers(self) -> None:
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("X-Content-Type-Options", "nosniff")
+
+    @override
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        fault = _fault_of((kwargs.get("exc_info") or (None, None))[1], status_code)
+        self.set_status(fault.status)
+        for name, value in fault.headers:
+            self.set_header(name, value)
+        if fault.retry_after_s is not None:
+            self.set_header("Retry-After", f"{max(1, round(fault.retry_after_s))}")
+        shown = {"message": fault.public, "type": fault.kind, "param": fault.param, "code": fault.slug}
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps({"error": shown, "detail": fault.public}))
+
+    @override
+    def log_exception(
+        self,
+        typ: type[BaseException] | None,
+        value: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        if isinstance(value, Fault):
+            gen_log.info("%d %s: %s", value.status, self._request_summary(), value.detail or value.slug)
+        else:
+            super().log_exception(typ, value, tb)
+
+    @override
+    async def head(self) -> None:
+        """Answer HEAD as GET; the server leaves out the body."""
+        answer = self.get()
+        if answer is not None:
+            await answer
+
+
+def _fault_of(error: BaseException | None, status: int) -> Fault:
+    """Make a fault of tornado's own errors; the text of an unexpected one stays in the log."""
+    if isinstance(error, Fault):
+        return error
+    if status == 405:
+        return MethodNotAllowed("This path answers GET and HEAD.", headers=[("Allow", "GET, HEAD")])
+    return Fault("Something went wrong here; the gateway's log says what.", status=status)
+
+
+class HealthHandler(OpsHandler):
+    """`/health`: the process answers, which version it is, and what configuration is in use.
+
+    `status` stays OK while draining and with a broken newer file: what is in use works.
+    """
+
+    @override
+    def get(self) -> None:
+        state = self.status.configuration()
+        self.finish(
+            {
+                "status": "OK",
+                "version": self.status.version,
+                "uptime": round(self.status.uptime_s, 3),
+                "ready": not self.status.is_draining,
+                "configuration": {
+                    "loaded_at": state.loaded_at.isoformat(timespec="seconds"),
+                    "endpoints": state.endpoints,
+                    "last_error": state.last_error,
+                },
+            }
+        )
+
+
+class LiveHandler(OpsHandler):
+    """`/health/live`: 200 as long as the loop turns."""
+
+    @override
+    def get(self) -> None:
+        self.finish({"status": "OK"})
+
+
+class ReadyHandler(OpsHandler):
+    """`/health/ready`: 200, or 503 once no new requests should come."""
+
+    @override
+    def get(self) -> None:
+        if self.status.is_draining:
+            self.set_status(503)
+            self.finish({"status": "draining"})
+        else:
+            self.finish({"status": "OK"})
+
+
+class PingHandler(OpsHandler):
+    """`/ping`: the text `pong`."""
+
+    @override
+    def get(self) -> None:
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.finish("pong")
+
+
+class MetricsHandler(OpsHandler):
+    """`/metrics`: the counts as text, for callers who hold the Hub's scope `read:metrics`.
+
+    That scope alone: a scraper has no access to services. Open to all without
+    `authenticate_prometheus`, 404 without `metrics_enabled`.
+    """
+
+    @override
+    async def get(self) -> None:
+        if not self.settings["metrics_enabled"]:
+            self.set_status(404)
+            self.set_header("Content-Type", "text/plain; charset=utf-8")
+            self.finish("Metrics are not enabled.")
+            return
+        if self.settings["authenticate_prometheus"]:
+            await self._require_scope()
+        metrics: Metrics = self.settings["metrics"]
+        # Writing it out takes a while when there are many endpoints; streams go on meanwhile
+        accept = self.request.headers.get("Accept", "")
+        body, content_type = await asyncio.to_thread(metrics.snapshot().render, accept)
+        self.set_header("Content-Type", content_type)
+        self.finish(body)
+
+    async def _require_scope(self) -> None:
+        resolver: TokenResolver = self.settings["resolver"]
+        token = token_from_headers(self.request.headers)
+        caller = (resolver.peek(token) if token else None) or await resolver.resolve(token)
+        resolver.rules.require_scope(caller, READ_METRICS, access=False)
+
+
+ROUTES: tuple[tuple[str, type[web.RequestHandler]], ...] = (
+    ("health", HealthHandler),
+    ("health/live", LiveHandler),
+    ("health/ready", ReadyHandler),
+    ("ping", PingHandler),
+    ("metrics", MetricsHandler),
+)
+"""Paths below the prefix, and who answers them."""
