@@ -1,0 +1,9 @@
+"""The benchmark is not part of the package: it is found beside it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
