@@ -21,7 +21,7 @@ from tornado.iostream import StreamClosedError
 from tornado.locks import Event
 from typing_extensions import override
 
-from jupyterhub_ai_gateway.handlers.connection import ConnectionLimits
+from jupyterhub_ai_gateway.handlers.connection import Connection, ConnectionLimits, HTTPServer
 
 from .certificates import write_certificate
 from .fronts import (
@@ -356,11 +356,11 @@ def test_refusal_can_be_read_while_the_body_is_still_sent(kind: str) -> None:
 
 @our_fronts
 def test_peer_that_never_stops_sending_is_cut_off(kind: str) -> None:
-    limits = ConnectionLimits(max_body_bytes=10, linger_bytes=100_000)
+    limits = ConnectionLimits(max_body_bytes=10, linger_bytes=100_000, linger_s=3600)
     with serve(kind, Book(), limits) as front, front.connect() as peer:
         peer.send(request("POST", "/", "Content-Length: 11"))
         with pytest.raises(ConnectionError):
-            while True:
+            for _ in range(1000):
                 peer.send(b"x" * 65536)
 
 
@@ -485,10 +485,11 @@ def test_early_answer_can_be_read_while_the_body_is_still_sent(kind: str) -> Non
     book = Book(on_headers=text(403, b"not you"))
     with serve(kind, book) as front, front.connect() as peer:
         peer.send(request("POST", "/", "Content-Length: 2000000"))
-        peer.send(b"x" * 1_000_000)
+        if front.is_ours:  # tornado resets a connection that it has not read
+            peer.send(b"x" * 1_000_000)
         answer = peer.answer()
         assert (answer.status, answer.body) == (403, b"not you")
-        if front.is_ours:  # tornado does not tell, and resets a connection that it has not read
+        if front.is_ours:  # tornado does not tell
             assert answer.get("Connection") == "close"
             peer.send(b"x" * 1_000_000)
         assert peer.is_closed()
@@ -618,6 +619,7 @@ def test_hangup_is_told_once(kind: str, begun: bool, how: str) -> None:
             message = take(book.finished)
             if begun:
                 assert peer.head().status == 200
+                assert peer.chunk() == b"piece"  # tornado misses a reset in between the two
             hang_up(peer, how)
             assert take(told) == "callback"
         front.wait_until_empty()
@@ -916,13 +918,19 @@ def test_body_that_breaks_its_promised_length_closes(kind: str, length: str) -> 
 @every_front
 def test_line_break_in_a_header_is_a_value_error(kind: str) -> None:
     def answer(message: Message) -> None:
-        line = httputil.ResponseStartLine("", 200, "OK\r\nX-B: c")
-        with pytest.raises(ValueError):
-            message.conn.write_headers(line, headers_of(), b"")
-        message.wire.respond(500, [], b"instead")
+        bad = headers_of()
+        bad["X-A"] = "b\r\nX-B: c"
+        for reason, fields in (("OK", bad), ("OK\r\nX-B: c", headers_of())):
+            line = httputil.ResponseStartLine("", 200, reason)
+            with pytest.raises(ValueError):
+                message.conn.write_headers(line, fields, b"")
+        line = httputil.ResponseStartLine("", 500, "Instead")
+        message.conn.write_headers(line, headers_of(Content_Length="7"), b"instead")
+        message.conn.finish()
 
     with serve(kind, Book(on_finish=answer)) as front, front.connect() as peer:
-        assert peer.ask(get()).body == b"instead"
+        for _ in range(2):
+            assert peer.ask(get()).body == b"instead"
 
 
 @our_fronts
@@ -1273,3 +1281,36 @@ def test_application_does_not_name_its_server(kind: str) -> None:
         answer = peer.ask(get("/form"))
         assert answer.get("Server") is None
         assert len(answer.get_all("Date")) == 1
+
+
+class Tape(asyncio.Transport):
+    """What asyncio would send, kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+
+    @override
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    @override
+    def write(self, data: Any) -> None:
+        self.writes.append(data)
+
+    @override
+    def abort(self) -> None:
+        pass
+
+
+async def test_complete_answer_is_one_write() -> None:
+    book = Book(on_finish=text(200, b"body", ("X-A", "b")))
+    server = HTTPServer(book)
+    await server.start([])
+    link, tape = Connection(server, asyncio.get_running_loop()), Tape()
+    link.connection_made(tape)
+    for n in range(3):
+        link.data_received(post("/", b"abc"))
+        assert len(tape.writes) == n + 1
+        assert tape.writes[n].endswith(b"\r\n\r\nbody")
+    link.connection_lost(None)
