@@ -280,9 +280,12 @@ class RequestReader:
         if text.startswith("\r\n"):
             text = text[2:]  # RFC 9112 section 2.2: one empty line before a request is to be ignored
         line = text[: text.index("\r\n")].split(" ")
-        if text[0] in "\r\n" or len(line) != 3 or line[2] not in ("HTTP/1.1", "HTTP/1.0"):
+        count = text.count("\r\n")
+        if text.count("\n") != count or text.count("\r") != count:
+            raise malformed("a line does not end in CR LF")  # llhttp allows some around the first line
+        if len(line) != 3 or line[2] not in ("HTTP/1.1", "HTTP/1.0"):
             raise malformed("the request line is not METHOD TARGET HTTP/1.1")
-        if text.count("\r\n") - 2 > self._max_headers:
+        if count - 2 > self._max_headers:
             raise _too_long()
         method, target, version = line
         lower = text.lower()

@@ -74,6 +74,8 @@ TABLE = [
     Hostile("a space at the end", head(first=b"GET / HTTP/1.1 ")),
     Hostile("a space at the start", head(first=b" GET / HTTP/1.1")),
     Hostile("tabs for spaces", head(first=b"GET\t/\tHTTP/1.1")),
+    Hostile("bare LF in the request line", b"GET /\n0: HTTP/1.1\r\n" + HOST + b"\r\n"),
+    Hostile("bare CR in the request line", b"GET /\r0: HTTP/1.1\r\n" + HOST + b"\r\n"),
     Hostile("no version", b"GET /\r\n\r\n"),
     Hostile("HTTP/0.9", head(first=b"GET / HTTP/0.9")),
     Hostile("HTTP/1.2", head(first=b"GET / HTTP/1.2")),
