@@ -16,7 +16,7 @@ from tornado.log import gen_log
 from typing_extensions import override
 
 from ..auth import TokenResolver, token_from_headers
-from ..errors import Fault, MethodNotAllowed
+from ..errors import Fault, MethodNotAllowed, NotFound
 from ..metrics import ConfigurationState, Metrics
 
 READ_METRICS = "read:metrics"
@@ -58,15 +58,7 @@ class OpsHandler(web.RequestHandler):
 
     @override
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        fault = _fault_of((kwargs.get("exc_info") or (None, None))[1], status_code)
-        self.set_status(fault.status)
-        for name, value in fault.headers:
-            self.set_header(name, value)
-        if fault.retry_after_s is not None:
-            self.set_header("Retry-After", f"{max(1, round(fault.retry_after_s))}")
-        shown = {"message": fault.public, "type": fault.kind, "param": fault.param, "code": fault.slug}
-        self.set_header("Content-Type", "application/json")
-        self.finish(json.dumps({"error": shown, "detail": fault.public}))
+        finish_with_fault(self, (kwargs.get("exc_info") or (None, None))[1], status_code)
 
     @override
     def log_exception(
@@ -88,10 +80,25 @@ class OpsHandler(web.RequestHandler):
             await answer
 
 
+def finish_with_fault(handler: web.RequestHandler, error: BaseException | None, status: int) -> None:
+    """Answer with the one error object, whatever went wrong."""
+    fault = _fault_of(error, status)
+    handler.set_status(fault.status)
+    for name, value in fault.headers:
+        handler.set_header(name, value)
+    if fault.retry_after_s is not None:
+        handler.set_header("Retry-After", f"{max(1, round(fault.retry_after_s))}")
+    shown = {"message": fault.public, "type": fault.kind, "param": fault.param, "code": fault.slug}
+    handler.set_header("Content-Type", "application/json")
+    handler.finish(json.dumps({"error": shown, "detail": fault.public}))
+
+
 def _fault_of(error: BaseException | None, status: int) -> Fault:
     """Make a fault of tornado's own errors; the text of an unexpected one stays in the log."""
     if isinstance(error, Fault):
         return error
+    if status == 404:
+        return NotFound("There is nothing at this path.")
     if status == 405:
         return MethodNotAllowed("This path answers GET and HEAD.", headers=[("Allow", "GET, HEAD")])
     return Fault("Something went wrong here; the gateway's log says what.", status=status)
