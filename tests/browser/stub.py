@@ -1,4 +1,4 @@
-"""The pages on a port of a thread, with a fake Hub behind them and a made-up API beside them."""
+"""The pages on a port of a thread, with a Hub behind them and a made-up API beside them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from fakes.hub import ACCESS, FakeHub, user_model
+from integration.hub import GatewayHub
 from tornado import web
 from tornado.httpserver import HTTPServer
-from tornado.testing import bind_unused_port
+from tornado.netutil import bind_sockets
 
 from jupyterhub_ai_gateway.auth import GatewayHubOAuth, TokenResolver
 from jupyterhub_ai_gateway.handlers import pages
-from jupyterhub_ai_gateway.handlers.login import caller_from_cookie
+from jupyterhub_ai_gateway.handlers.login import OAuthCallbackHandler, caller_from_cookie
 
 PREFIX = "/services/ai-gateway/"
 COOKIE = "service-ai-gateway"
@@ -145,12 +146,16 @@ class Chat(Api):
 
 
 class Stub:
-    """A running stub: `url`, the bodies that it has `seen`, and `open_gate` for an answer that waits."""
+    """A running stub: `url`, the bodies that it has `seen`, and `open_gate` for an answer that waits.
 
-    def __init__(self) -> None:
+    Behind it is a fake Hub that knows alice by `cookie`, or a real one, where people log in.
+    """
+
+    def __init__(self, real: GatewayHub | None = None) -> None:
         self.seen: list[dict[str, Any]] = []
-        self.port = 0
         self.cookie = web.create_signed_value(SECRET, COOKIE, "alices").decode()
+        self.port = 0
+        self._real = real
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._gate: asyncio.Event
@@ -159,7 +164,8 @@ class Stub:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}{PREFIX}"
+        """Where a browser finds it."""
+        return self._real.service_url if self._real else f"http://127.0.0.1:{self.port}{PREFIX}"
 
     def start(self) -> None:
         self._thread.start()
@@ -175,30 +181,39 @@ class Stub:
 
     async def _run(self) -> None:
         self._gate, self._stop = asyncio.Event(), asyncio.Event()
+        if self._real:
+            await self._serve(self._real.hub.api_url, self._real.service_token, self._real.service_port)
+            return
         async with FakeHub() as hub:
             hub.models["alices"] = user_model("alice", ACCESS, "custom:ai-gateway:full-access")
-            resolver = TokenResolver(hub.url, "ai-gateway", access_scopes=[ACCESS])
-            server = HTTPServer(self._app(resolver, hub.url))
-            sock, self.port = bind_unused_port()
-            server.add_socket(sock)
-            self._ready.set()
-            await self._stop.wait()
-            server.stop()
-            await server.close_all_connections()
-            await resolver.close()
+            await self._serve(hub.url, "service-token", 0)
 
-    def _app(self, resolver: TokenResolver, hub_url: str) -> web.Application:
+    async def _serve(self, hub_url: str, service_token: str, port: int) -> None:
+        resolver = TokenResolver(hub_url, "ai-gateway", access_scopes=[ACCESS])
+        server = HTTPServer(self._app(resolver, hub_url, service_token), xheaders=True)
+        sockets = bind_sockets(port, "127.0.0.1")
+        self.port = sockets[0].getsockname()[1]
+        server.add_sockets(sockets)
+        self._ready.set()
+        await self._stop.wait()
+        server.stop()
+        await server.close_all_connections()
+        await resolver.close()
+
+    def _app(self, resolver: TokenResolver, hub_url: str, service_token: str) -> web.Application:
         hub_auth = GatewayHubOAuth(
             resolver,
             SECRET,
             api_url=hub_url,
-            api_token="service-token",
+            api_token=service_token,
             base_url=PREFIX,
             oauth_client_id=COOKIE,
+            oauth_redirect_uri=f"{PREFIX}oauth_callback",
         )
         shared = {"seen": self.seen, "gate": self._gate}
         routes: list[Any] = [(PREFIX + path, handler, options) for path, handler, options in pages.ROUTES]
         routes += [
+            (PREFIX + "oauth_callback", OAuthCallbackHandler),
             (PREFIX + "v1/models", Models, shared),
             (PREFIX + "v1/chat/completions", Chat, shared),
             (PREFIX + "v1/embeddings", Embeddings, shared),
@@ -213,8 +228,8 @@ class Stub:
 
 
 @contextmanager
-def running_stub() -> Iterator[Stub]:
-    stub = Stub()
+def running_stub(real: GatewayHub | None = None) -> Iterator[Stub]:
+    stub = Stub(real)
     stub.start()
     try:
         yield stub

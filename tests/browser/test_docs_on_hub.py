@@ -1,0 +1,83 @@
+"""The documentation page of a real Hub, in a real Chromium: its OAuth login, its proxy, a streamed answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from integration.hub import PASSWORD, GatewayHub, start_gateway_hub
+
+from .chromium import CHROMEDRIVER, CHROMIUM, Browser, chromium
+from .stub import Stub, running_stub
+
+pytestmark = [
+    pytest.mark.hub,
+    pytest.mark.browser,
+    pytest.mark.skipif(not (CHROMIUM.exists() and CHROMEDRIVER.exists()), reason="needs Chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayHub]:
+    started = start_gateway_hub(tmp_path_factory.mktemp("hub"))
+    yield started
+    started.hub.stop()
+
+
+@pytest.fixture(scope="module")
+def stub(hub: GatewayHub) -> Iterator[Stub]:
+    with running_stub(hub) as running:
+        yield running
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    """Start a browser that has never been here."""
+    with chromium(tmp_path) as fresh:
+        fresh.hosts()
+        yield fresh
+
+
+def log_in(browser: Browser, name: str) -> None:
+    """Fill in the Hub's form."""
+    browser.type("#username_input", name)
+    browser.type("#password_input", PASSWORD)
+    browser.click("#login_submit")
+
+
+def test_person_logs_in_and_chats(browser: Browser, hub: GatewayHub, stub: Stub) -> None:
+    browser.open(hub.service_url)
+    log_in(browser, "alice")
+    browser.find("#models table")
+    assert browser.driver.current_url == hub.service_url + "docs"
+    assert browser.text(".user") == "alice"
+    browser.console()  # what the Hub's own pages said
+    browser.click('#side a[href="#createChatCompletion"]')
+    browser.type("#message", "wait")
+    browser.click("#send")
+    browser.wait_text("#answer", "Sunlight is a mix")
+    assert browser.text("#status") == "Receiving …"  # the Hub's proxy has passed a piece on
+    stub.open_gate()
+    browser.wait_text("#status", "Done")
+    assert "which is why the sky is blue." in browser.text("#answer")
+    assert "200 OK" in browser.text(".facts")
+    assert browser.console() == []
+    assert browser.hosts() == {hub.hub.url.split("/")[2]}
+
+
+def test_person_without_access_stops_at_the_hub(browser: Browser, hub: GatewayHub, stub: Stub) -> None:
+    browser.open(hub.service_url + "docs")
+    log_in(browser, "bob")
+    assert "403" in browser.wait_text("body", "403")
+    assert "/hub/api/oauth2/authorize" in browser.driver.current_url
+
+
+def test_link_logs_out_of_the_hub(browser: Browser, hub: GatewayHub, stub: Stub) -> None:
+    browser.open(hub.service_url + "docs")
+    log_in(browser, "alice")
+    browser.find("#models table")
+    browser.click('.account a[href$="/hub/logout"]')
+    browser.find("#username_input, .container")
+    browser.open(hub.hub.url + "hub/home")
+    browser.find("#username_input")
