@@ -59,6 +59,13 @@ class Browser:
     def click(self, selector: str) -> None:
         self.find(selector).click()
 
+    def go(self, operation: str) -> Browser:
+        """Follow a link of the contents; return once its part is shown."""
+        link = f'#side a[href="#{operation}"]'
+        self.click(link)
+        self.find(f"{link}[aria-current]")
+        return self
+
     def tab(self, name: str) -> None:
         """Choose one of the tabs that are shown."""
         tabs = self.driver.find_elements(By.CSS_SELECTOR, "[role=tab]")

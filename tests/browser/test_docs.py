@@ -52,12 +52,6 @@ def page(shared: Browser, stub: Stub) -> Iterator[Browser]:
     assert shared.hosts() == {f"127.0.0.1:{stub.port}"}
 
 
-def opened(page: Browser, operation: str) -> Browser:
-    page.click(f'#side a[href="#{operation}"]')
-    page.find(".workbench h1")
-    return page
-
-
 def body_of(page: Browser) -> Any:
     return json.loads(page.find("#body").get_attribute("value") or "")
 
@@ -90,7 +84,7 @@ def test_first_cell_is_python(page: Browser, stub: Stub) -> None:
 
 
 def test_chat_by_clicking(page: Browser, stub: Stub) -> None:
-    opened(page, "createChatCompletion").click("#send")
+    page.go("createChatCompletion").click("#send")
     assert page.wait_text("#status", "Done") == "Done"
     answer = page.text("#answer")
     assert "short wavelengths far more" in answer
@@ -103,7 +97,7 @@ def test_chat_by_clicking(page: Browser, stub: Stub) -> None:
 
 
 def test_answer_shows_while_it_is_made(page: Browser, stub: Stub) -> None:
-    opened(page, "createChatCompletion").type("#message", "wait")
+    page.go("createChatCompletion").type("#message", "wait")
     page.click("#send")
     page.wait_text("#answer", "Sunlight is a mix")
     assert page.text("#status") == "Receiving …"
@@ -114,7 +108,7 @@ def test_answer_shows_while_it_is_made(page: Browser, stub: Stub) -> None:
 
 
 def test_stop_keeps_what_came(page: Browser) -> None:
-    opened(page, "createChatCompletion").type("#message", "stall")
+    page.go("createChatCompletion").type("#message", "stall")
     page.click("#send")
     page.wait_text("#answer", "Sunlight is a mix")
     page.click("#stop")
@@ -124,7 +118,7 @@ def test_stop_keeps_what_came(page: Browser) -> None:
 
 
 def test_raw_answer_and_headers(page: Browser) -> None:
-    opened(page, "createChatCompletion").click("#send")
+    page.go("createChatCompletion").click("#send")
     page.wait_text("#status", "Done")
     page.tab("Raw")
     raw = page.text("#raw")
@@ -136,7 +130,7 @@ def test_raw_answer_and_headers(page: Browser) -> None:
 
 @pytest.mark.parametrize("is_streamed", [True, False])
 def test_hostile_answer_stays_text(page: Browser, is_streamed: bool) -> None:
-    opened(page, "createChatCompletion").type("#message", "hostile")
+    page.go("createChatCompletion").type("#message", "hostile")
     if not is_streamed:
         page.click("#streamed")
     page.click("#send")
@@ -147,7 +141,7 @@ def test_hostile_answer_stays_text(page: Browser, is_streamed: bool) -> None:
 
 
 def test_error_says_what_to_do(page: Browser) -> None:
-    opened(page, "createChatCompletion").type("#message", "too much")
+    page.go("createChatCompletion").type("#message", "too much")
     page.click("#send")
     page.wait_text("#status", "Failed")
     assert "10 times per minute" in page.text("[role=alert]")
@@ -157,7 +151,7 @@ def test_error_says_what_to_do(page: Browser) -> None:
 
 
 def test_stream_that_breaks_is_no_success(page: Browser) -> None:
-    opened(page, "createChatCompletion").type("#message", "breaks")
+    page.go("createChatCompletion").type("#message", "breaks")
     page.click("#send")
     page.wait_text("#status", "Failed on the way")
     assert "Sunlight" in page.text("#answer")
@@ -165,7 +159,7 @@ def test_stream_that_breaks_is_no_success(page: Browser) -> None:
 
 
 def test_tool_call_is_shown(page: Browser) -> None:
-    opened(page, "createChatCompletion").choose("#example", "A tool that the model may call")
+    page.go("createChatCompletion").choose("#example", "A tool that the model may call")
     page.type("#message", "umbrella")
     page.click("#send")
     page.wait_text("#status", "Done")
@@ -174,7 +168,7 @@ def test_tool_call_is_shown(page: Browser) -> None:
 
 @pytest.mark.parametrize("example", ["Two texts", "Packed numbers"])
 def test_vectors_are_compared(page: Browser, example: str) -> None:
-    opened(page, "createEmbedding").choose("#example", example)
+    page.go("createEmbedding").choose("#example", example)
     page.click("#send")
     page.wait_text("#status", "Done")
     assert "0.6000, 0.8000, 0.0000" in page.text("#answer")
@@ -182,7 +176,7 @@ def test_vectors_are_compared(page: Browser, example: str) -> None:
 
 
 def test_model_picker_writes_the_body(page: Browser, stub: Stub) -> None:
-    opened(page, "createChatCompletion").choose("#model", "llama-3.3-70b")
+    page.go("createChatCompletion").choose("#model", "llama-3.3-70b")
     assert body_of(page)["model"] == "llama-3.3-70b"
     page.choose("#example", "A conversation with a system prompt")
     assert body_of(page)["model"] == "llama-3.3-70b"
@@ -198,7 +192,7 @@ def test_model_of_the_start_page_is_tried(page: Browser) -> None:
 
 
 def test_body_and_controls_follow_each_other(page: Browser) -> None:
-    opened(page, "createChatCompletion").type("#message", "Say “hi”")
+    page.go("createChatCompletion").type("#message", "Say “hi”")
     assert body_of(page)["messages"][-1]["content"] == "Say “hi”"
     page.click("#streamed")
     assert body_of(page)["stream"] is False
@@ -211,7 +205,7 @@ def test_body_and_controls_follow_each_other(page: Browser) -> None:
 
 
 def test_what_is_no_json_is_not_sent(page: Browser, stub: Stub) -> None:
-    opened(page, "createChatCompletion")
+    page.go("createChatCompletion")
     write_body(page, '{"model": ')
     assert page.text("#body-problem") == "This is no JSON object yet."
     assert not page.find("#send").is_enabled()
@@ -221,7 +215,7 @@ def test_what_is_no_json_is_not_sent(page: Browser, stub: Stub) -> None:
 
 
 def test_body_is_sent_as_it_is_written(page: Browser, stub: Stub) -> None:
-    opened(page, "createChatCompletion")
+    page.go("createChatCompletion")
     write_body(
         page,
         '{"model": "chat", "messages": [{"role": "user", "content": "?"}], "big": 12345678901234567890}',
@@ -241,7 +235,7 @@ AWKWARD = {
 
 
 def test_python_sample_is_the_same_call(page: Browser, stub: Stub) -> None:
-    opened(page, "createChatCompletion")
+    page.go("createChatCompletion")
     write_body(page, json.dumps(AWKWARD))
     tree = ast.parse(code_of(page, "Python"))
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and len(node.keywords) > 2]
@@ -253,7 +247,7 @@ def test_python_sample_is_the_same_call(page: Browser, stub: Stub) -> None:
 
 
 def test_curl_sample_is_the_same_call(page: Browser, stub: Stub) -> None:
-    opened(page, "createChatCompletion")
+    page.go("createChatCompletion")
     write_body(page, json.dumps(AWKWARD))
     words = shlex.split(code_of(page, "curl"))
     assert words[:2] == ["curl", f"{stub.url}v1/chat/completions"]
@@ -262,13 +256,13 @@ def test_curl_sample_is_the_same_call(page: Browser, stub: Stub) -> None:
 
 
 def test_operation_without_a_body(page: Browser) -> None:
-    opened(page, "listModels").click("#send")
+    page.go("listModels").click("#send")
     page.wait_text("#status", "Done")
     assert "llama-3.3-70b" in page.text("#answer table")
 
 
 def test_keyboard_sends_stops_and_turns_tabs(page: Browser) -> None:
-    opened(page, "createChatCompletion").type("#message", "stall")
+    page.go("createChatCompletion").type("#message", "stall")
     page.find("#message").send_keys(Keys.CONTROL, Keys.ENTER)
     page.wait_text("#answer", "Sunlight is a mix")
     page.find("#message").send_keys(Keys.ESCAPE)
@@ -304,7 +298,7 @@ def test_every_control_has_a_name(page: Browser) -> None:
         ].map((element) => element.outerHTML);
     """
     for operation in operations:
-        opened(page, operation) if operation != "start" else page.click('#side a[href="#start"]')
+        page.go(operation)
         assert page.driver.execute_script(script) == []
 
 

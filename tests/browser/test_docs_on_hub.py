@@ -1,4 +1,4 @@
-"""The documentation page of a real Hub, in a real Chromium: its OAuth login, its proxy, a streamed answer."""
+"""The documentation page of a real Hub, in a real Chromium: OAuth login, proxy, a streamed answer."""
 
 from __future__ import annotations
 
@@ -53,8 +53,7 @@ def test_person_logs_in_and_chats(browser: Browser, hub: GatewayHub, stub: Stub)
     assert browser.driver.current_url == hub.service_url + "docs"
     assert browser.text(".user") == "alice"
     browser.console()  # what the Hub's own pages said
-    browser.click('#side a[href="#createChatCompletion"]')
-    browser.type("#message", "wait")
+    browser.go("createChatCompletion").type("#message", "wait")
     browser.click("#send")
     browser.wait_text("#answer", "Sunlight is a mix")
     assert browser.text("#status") == "Receiving …"  # the Hub's proxy has passed a piece on
