@@ -174,10 +174,10 @@ function pythonSample(operation, body) {
 
 const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
-function curlSample(operation, url, body) {
+function curlSample(operation, url, body, text) {
   const lines = [`curl ${body?.stream ? "-N " : ""}${shell(url)}`];
   if (operation["x-required-scope"]) lines.push('-H "Authorization: Bearer $JUPYTERHUB_API_TOKEN"');
-  if (operation.method === "POST") lines.push('-H "Content-Type: application/json"', `-d ${shell(JSON.stringify(body, null, 2))}`);
+  if (operation.method === "POST") lines.push('-H "Content-Type: application/json"', `-d ${shell(text)}`);
   return `${lines.join(" \\\n  ")}\n`;
 }
 
@@ -528,7 +528,7 @@ class Workbench {
   #showSamples(body) {
     if (!this.curlCode || (this.body && !body)) return;
     const url = new URL(this.#path(), location.origin).href;
-    this.curlCode.show(curlSample(this.operation, url, body));
+    this.curlCode.show(curlSample(this.operation, url, body, this.body?.value));
     this.pythonCode?.show(pythonSample(this.operation, this.body ? body : this.model?.value));
   }
 
