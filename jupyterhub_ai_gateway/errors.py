@@ -25,6 +25,7 @@ A bug is not a fault: it stays an ordinary exception, a traceback in the log and
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 NEVER = "never"
 LATER = "later"
@@ -34,8 +35,9 @@ ELSEWHERE = "elsewhere"
 class Fault(Exception):
     """A failure with a voice for the caller, one for the log, and advice on trying again.
 
-    `public` is a sentence for the caller; `detail` is for the log alone. `slug` is stable: it is the
-    `code` of the OpenAI error object, a metric label and a log key. `kind` is that object's `type`.
+    `public` is a sentence for the caller; `detail` is for the log alone. `slug` is stable and one of
+    few: a metric label, a log key, and the `code` of the OpenAI error object unless `code` says
+    otherwise (what a provider calls its own failure). `kind` is that object's `type`.
     `retry` is NEVER (the same request fails again), LATER (the same place, after `retry_after_s`
     seconds when known) or ELSEWHERE (another deployment may serve it). `headers` are extra response
     headers.
@@ -51,6 +53,7 @@ class Fault(Exception):
         public: str,
         *,
         slug: str | None = None,
+        code: str | None = None,
         status: int | None = None,
         kind: str | None = None,
         param: str | None = None,
@@ -67,6 +70,7 @@ class Fault(Exception):
         self.headers = tuple(headers)
         if slug is not None:
             self.slug = slug
+        self.code = code if code is not None else self.slug
         if status is not None:
             self.status = status
         if kind is not None:
@@ -185,11 +189,15 @@ class Draining(Fault):
 
 
 class ConfigFault(Fault):
-    """The operator's configuration is wrong at `path`, such as `endpoints[3].limit.calls`."""
+    """The operator's configuration is wrong at `path`, such as `endpoints[3].limit.calls`.
+
+    `files` are those that were read or looked for: a change of one may put it right.
+    """
 
     slug = "configuration"
 
-    def __init__(self, path: str, problem: str) -> None:
+    def __init__(self, path: str, problem: str, *, files: Sequence[Path] = ()) -> None:
         super().__init__(f"{path}: {problem}" if path else problem)
         self.path = path
         self.problem = problem
+        self.files = tuple(files)

@@ -1,0 +1,77 @@
+"""What every host of models is: a ladder, on which a subclass stops at the first rung that serves.
+
+    1  `schema`            what the operator configures, as data
+    2  `url`, `headers`    where requests go, and with which unchanging headers
+    3  `fresh_headers`     credentials that expire
+    4  `amend`             the body, where the host departs from the wire format it speaks
+    5  `refusal`           what its error answers mean
+    6  `send`              how it is asked at all; rarely replaced
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping, MutableMapping, Sequence
+from typing import Any, ClassVar
+
+import msgspec
+
+from ..config import ModelConfig, ProviderSchema
+from ..errors import UpstreamRefused
+from ..upstream.base import Client, Exchange, Target
+from ..vocabulary import Operation, Timeouts
+from .refusals import refusal
+
+Headers = Sequence[tuple[str, str]]
+
+
+class Provider(abc.ABC):
+    """One host as one deployment uses it. Made once per configuration, shared by all its requests."""
+
+    schema: ClassVar[ProviderSchema]
+
+    takes_stream_usage: bool = True
+    """True when `stream_options.include_usage` may be asked for; then a stream's usage is known."""
+
+    def __init__(self, model: ModelConfig) -> None:
+        self.model_name = model.name
+        self.settings: Mapping[str, Any] = model.settings
+
+    @property
+    def name(self) -> str:
+        """Return what metrics and answers call this host."""
+        return self.schema.name
+
+    @abc.abstractmethod
+    def url(self, operation: Operation) -> str:
+        """Return the absolute URL that serves an operation."""
+
+    def headers(self) -> Headers:
+        """Return the headers that never change, credentials included."""
+        return ()
+
+    async def fresh_headers(self) -> Headers:
+        """Return the headers that do change, such as a token that expires. `UpstreamFault` without one."""
+        return ()
+
+    def amend(self, operation: Operation, fields: MutableMapping[str, msgspec.Raw]) -> None:
+        """Change the body's top-level fields in place; `model` is set already."""
+
+    def refusal(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> UpstreamRefused:
+        """Return what an answer with an error status means for the caller, without any secret in it."""
+        return refusal(self.name, status, headers, body, self.secrets())
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return the texts that must never be relayed, whatever the host writes into its errors."""
+        return ()
+
+    def target(self, operation: Operation) -> Target:
+        """Return what `send` wants for an operation; made once."""
+        return Target.from_url(self.url(operation), self.headers(), verify_tls=self.verifies_tls)
+
+    verifies_tls: bool = True
+    """False only where the operator said so for this host."""
+
+    async def send(self, client: Client, target: Target, body: bytes, timeouts: Timeouts) -> Exchange:
+        """Send one request and return once the answer's head is here."""
+        return await client.send(target, await self.fresh_headers(), body, timeouts)
