@@ -1,0 +1,125 @@
+"""An OpenAI answer that is complete: what it used, and embeddings in the encoding that was asked for."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import sys
+from array import array
+from typing import Any
+
+import msgspec
+
+from ..errors import UpstreamBroken
+from ..vocabulary import Usage
+
+_EMBEDDING_AS_TEXT = re.compile(rb'"embedding"\s*:\s*"')
+_EMBEDDING_AS_LIST = re.compile(rb'"embedding"\s*:\s*\[')
+
+
+class _InputDetails(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _OutputDetails(msgspec.Struct):
+    reasoning_tokens: int | None = None
+
+
+class UsageObject(msgspec.Struct):
+    """Usage as OpenAI's formats have it."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: _InputDetails | None = None
+    completion_tokens_details: _OutputDetails | None = None
+
+    def usage(self) -> Usage | None:
+        """Return it in our words; None when it says nothing."""
+        if self.prompt_tokens is None and self.completion_tokens is None:
+            return None
+        into, out = self.prompt_tokens_details, self.completion_tokens_details
+        return Usage(
+            self.prompt_tokens,
+            self.completion_tokens,
+            None if into is None else into.cached_tokens,
+            None if out is None else out.reasoning_tokens,
+        )
+
+
+class _Answer(msgspec.Struct):
+    usage: msgspec.Raw | None = None
+    error: msgspec.Raw | None = None
+    choices: msgspec.Raw | None = None
+    data: msgspec.Raw | None = None
+
+
+_answer = msgspec.json.Decoder(_Answer).decode
+_usage_object = msgspec.json.Decoder(UsageObject).decode
+
+
+def read_usage(raw: msgspec.Raw | None) -> Usage | None:
+    """Read a usage object; None when there is none, or one that makes no sense."""
+    if raw is None:
+        return None
+    try:
+        return _usage_object(raw).usage()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def read_answer(body: bytes) -> tuple[Usage | None, bool]:
+    """Return an answer's usage, and whether it is an error that came with a good status.
+
+    `UpstreamBroken` for what is no JSON object.
+    """
+    try:
+        answer = _answer(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        text = "The model's provider sent an answer that is not valid JSON."
+        raise UpstreamBroken(text, detail="the answer is not a JSON object") from None
+    is_error = answer.error is not None and answer.choices is None and answer.data is None
+    return read_usage(answer.usage), is_error and bytes(answer.error or b"") != b"null"
+
+
+def with_encoding(body: bytes, wants_base64: bool) -> bytes:
+    """Return embeddings in the encoding that was asked for, converted only where the provider did not.
+
+    base64 is of little-endian 32-bit floats, as the OpenAI SDK reads it (and asks for, unasked).
+    """
+    wrong = _EMBEDDING_AS_LIST if wants_base64 else _EMBEDDING_AS_TEXT
+    if wrong.search(body) is None:
+        return body
+    document = msgspec.json.decode(body)
+    try:
+        for item in document["data"]:
+            item["embedding"] = _packed(item["embedding"]) if wants_base64 else _unpacked(item["embedding"])
+    except (KeyError, TypeError, ValueError, OverflowError):
+        text = "The model's provider sent embeddings that cannot be read."
+        raise UpstreamBroken(text, detail="an embedding is neither a list of numbers nor base64") from None
+    return msgspec.json.encode(document)
+
+
+def _packed(embedding: Any) -> str:
+    return (
+        embedding
+        if isinstance(embedding, str)
+        else base64.b64encode(_swapped(array("f", embedding))).decode()
+    )
+
+
+def _unpacked(embedding: Any) -> list[float]:
+    if not isinstance(embedding, str):
+        return list(embedding)
+    numbers = array("f")
+    try:
+        numbers.frombytes(base64.b64decode(embedding, validate=True))
+    except binascii.Error as error:
+        raise ValueError from error
+    return list(array("f", _swapped(numbers)))
+
+
+def _swapped(numbers: array[float]) -> bytes:
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers.tobytes()

@@ -1,0 +1,201 @@
+"""An OpenAI request: opened at its top level only, so that everything inside it stays as it came.
+
+A key that is there twice, be it spelled with escapes, counts once, and the last one wins, for us and for
+the provider: the body that is sent is always written anew from the fields that were read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from ..errors import RequestFault
+from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, Operation
+from .policy import CHAT_VERBS, COMPLETIONS_VERBS, EMBEDDINGS_VERBS, OVERWRITE, REASONS, REFUSE, Verbs
+
+Fields = dict[str, msgspec.Raw]
+
+MAX_MODEL_CHARS = 256
+
+_TRUE: Final = b"true"
+_NOTHING: Final = (b"null", b"false")
+_LIST, _TEXT, _OBJECT = b"["[0], b'"'[0], b"{"[0]
+
+_fields = msgspec.json.Decoder(Fields).decode
+_text = msgspec.json.Decoder(str).decode
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What an operation's request looks like: the field that must be there, of which JSON kinds."""
+
+    operation: Operation
+    content: str
+    kinds: bytes
+    kinds_text: str
+    verbs: Verbs
+
+
+FORMATS: Mapping[Operation, Format] = {
+    CHAT: Format(CHAT, "messages", b"[", "a list of messages", CHAT_VERBS),
+    COMPLETIONS: Format(COMPLETIONS, "prompt", b'["', "text or a list", COMPLETIONS_VERBS),
+    EMBEDDINGS: Format(EMBEDDINGS, "input", b'["', "text or a list", EMBEDDINGS_VERBS),
+}
+
+
+@dataclass(slots=True)
+class Asked:
+    """What a caller asks for. `fields` are the body's, still as the caller wrote them.
+
+    `wants_usage` and `wants_base64` are true when the caller asked for the stream's usage, or for
+    embeddings as base64: the answer depends on them.
+    """
+
+    format: Format
+    fields: Fields
+    asked_model: str
+    is_stream: bool
+    wants_usage: bool
+    wants_base64: bool
+
+
+def open_request(operation: Operation, body: bytes) -> Asked:
+    """Read what the gateway has to know of a request. `RequestFault` says what is wrong with it."""
+    fields = _open(body)
+    format_ = FORMATS[operation]
+    asked_model = _model(fields.get("model"))
+    _require_content(fields, format_)
+    is_stream = operation is not EMBEDDINGS and _flag(fields, "stream")
+    return Asked(
+        format_,
+        fields,
+        asked_model,
+        is_stream,
+        is_stream and "stream_options" in fields and _wants_usage(fields["stream_options"]),
+        operation is EMBEDDINGS and _is_base64(fields.get("encoding_format")),
+    )
+
+
+def close_request(
+    asked: Asked,
+    sent_model: msgspec.Raw | None,
+    pseudonym: Callable[[], str],
+    *,
+    asks_for_usage: bool = True,
+    amend: Callable[[Operation, Fields], None] | None = None,
+) -> bytes:
+    """Write the body for a provider, with the fields of the policy set, and what `amend` changes.
+
+    `sent_model` is the provider's name of the model as JSON; None for a provider whose URL says it. May
+    be called once for each attempt: what `asked` holds stays as it is. `RequestFault` for a field that
+    is refused.
+    """
+    fields = asked.fields.copy()
+    if sent_model is None:
+        del fields["model"]
+    else:
+        fields["model"] = sent_model
+    for name, verb in asked.format.verbs.items():
+        if verb is OVERWRITE and name in fields:
+            fields[name] = msgspec.Raw(_encode(pseudonym()))
+        elif verb is REFUSE and name in fields and bytes(fields[name]) not in _NOTHING:
+            raise RequestFault(f"{name}: {REASONS[name]}. Leave it out.", slug="field_refused", param=name)
+    if asked.is_stream and asks_for_usage and not asked.wants_usage:
+        fields["stream_options"] = _with_usage(fields.get("stream_options"))
+    if amend is not None:
+        amend(asked.format.operation, fields)
+    return _encode(fields)
+
+
+def _open(body: bytes) -> Fields:
+    if not body:
+        raise RequestFault("The request has no body; it must be a JSON object.", slug="invalid_json")
+    try:
+        return _fields(body)
+    except msgspec.ValidationError:
+        raise RequestFault("The request's body must be a JSON object.", slug="invalid_json") from None
+    except msgspec.DecodeError as error:
+        raise RequestFault(
+            f"The request's body is not valid JSON: {_place_of(error)}.", slug="invalid_json"
+        ) from None
+    except (RecursionError, UnicodeDecodeError):
+        raise RequestFault(
+            "The request's body is not JSON that can be read: it is nested too deeply, or not UTF-8.",
+            slug="invalid_json",
+        ) from None
+
+
+def _place_of(error: msgspec.DecodeError) -> str:
+    """Pass msgspec's sentence: it says what and where, and quotes nothing but single characters."""
+    return str(error).removeprefix("JSON is malformed: ").rstrip(".")
+
+
+def _model(raw: msgspec.Raw | None) -> str:
+    if raw is None:
+        raise RequestFault("model is missing: name one of the models of GET /v1/models.", param="model")
+    if memoryview(raw)[0] != _TEXT:
+        raise RequestFault("model must be text.", param="model")
+    try:
+        model = _text(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise RequestFault("model is not valid text.", param="model") from None
+    if not model or len(model) > MAX_MODEL_CHARS:
+        raise RequestFault(f"model must be text of 1 to {MAX_MODEL_CHARS} characters.", param="model")
+    return model
+
+
+def _require_content(fields: Fields, format_: Format) -> None:
+    name = format_.content
+    raw = fields.get(name)
+    if raw is None:
+        raise RequestFault(f"{name} is missing: it must be {format_.kinds_text}.", param=name)
+    content = memoryview(raw)
+    if content[0] not in format_.kinds:
+        raise RequestFault(f"{name} must be {format_.kinds_text}.", param=name)
+    if content[0] == _LIST and len(content) < 64 and not bytes(content)[1:-1].strip():
+        raise RequestFault(f"{name} must not be empty.", param=name)
+
+
+def _flag(fields: Fields, name: str) -> bool:
+    raw = fields.get(name)
+    if raw is None:
+        return False
+    value = bytes(raw)
+    if value == _TRUE:
+        return True
+    if value not in _NOTHING:
+        raise RequestFault(f"{name} must be true or false.", param=name)
+    return False
+
+
+def _wants_usage(raw: msgspec.Raw) -> bool:
+    return _flag(_options(raw), "include_usage")
+
+
+def _options(raw: msgspec.Raw | None) -> Fields:
+    """Open the object of `stream_options`; null is nothing."""
+    if raw is None or bytes(raw) == b"null":
+        return {}
+    if memoryview(raw)[0] != _OBJECT:
+        raise RequestFault("stream_options must be an object.", param="stream_options")
+    return _open(bytes(raw))
+
+
+def _with_usage(raw: msgspec.Raw | None) -> msgspec.Raw:
+    if raw is None:
+        return msgspec.Raw(b'{"include_usage":true}')
+    options = _options(raw)
+    options["include_usage"] = msgspec.Raw(_TRUE)
+    return msgspec.Raw(_encode(options))
+
+
+def _is_base64(raw: msgspec.Raw | None) -> bool:
+    if raw is None or bytes(raw) == b"null":
+        return False
+    if memoryview(raw)[0] != _TEXT:
+        raise RequestFault("encoding_format must be float or base64.", param="encoding_format")
+    return bytes(raw) == b'"base64"'

@@ -1,0 +1,158 @@
+"""A tap on an OpenAI stream: passes it on as it came, reads its usage, knows whether it is complete."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from typing import Final
+
+import msgspec
+
+from ..errors import UpstreamBroken
+from ..vocabulary import Usage
+from .openai_answer import read_usage
+
+DONE: Final = b"data: [DONE]\n\n"
+KEEP_ALIVE: Final = b": keep-alive\n\n"
+MAX_HELD_BYTES = 65536
+"""An event longer than this is passed on before its end has come."""
+
+_USAGE: Final = b'"usage"'
+_NO_USAGE = re.compile(rb'"usage"\s*:\s*null')
+_EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n")
+_DONE_LINE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
+_FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
+_ERROR = re.compile(rb'"error"\s*:\s*[{"]')
+_LATEST = 16
+
+
+class _Chunk(msgspec.Struct):
+    usage: msgspec.Raw | None = None
+    choices: list[msgspec.Raw] | None = None
+
+
+_chunk = msgspec.json.Decoder(_Chunk).decode
+
+
+class StreamTap:
+    """Reads one stream of server-sent events. `feed` every piece, then `close`; what they return is sent.
+
+    Whole events leave as soon as they are whole, so what has been sent always ends with an event's end,
+    unless `is_aligned` says otherwise. `usage` is None until the provider has told it. With
+    `hides_usage` the extra event that tells it is kept back: the caller did not ask for one.
+    """
+
+    __slots__ = ("_held", "_hides_usage", "_latest", "has_events", "is_aligned", "usage")
+
+    def __init__(self, *, hides_usage: bool) -> None:
+        self._hides_usage = hides_usage
+        self._held = b""
+        self._latest: deque[bytes] = deque(maxlen=_LATEST)
+        self.has_events = False  # True once anything was passed on
+        self.is_aligned = True  # False while the last thing passed on is the beginning of an event
+        self.usage: Usage | None = None
+
+    def feed(self, piece: bytes) -> bytes:
+        """Take a piece, however it was cut, and return what can be passed on."""
+        if not self._held and piece.endswith(b"\n\n") and self.is_aligned and not _tells_usage(piece):
+            self._latest.append(piece)
+            self.has_events = True
+            return piece
+        return self._feed_slowly(piece)
+
+    def close(self) -> bytes:
+        """Return what is left to be passed on at the regular end. `UpstreamBroken` when it came too early.
+
+        A stream that ends after a finish reason without the final `[DONE]` gets one: some providers
+        leave it out, and the SDKs wait for it.
+        """
+        rest = self._close_event()
+        latest = b"".join(self._latest)
+        if not self.has_events:
+            raise UpstreamBroken(
+                "The model's provider ended its answer before it began.", detail="the stream was empty"
+            )
+        if _DONE_LINE.search(latest):
+            return rest
+        if _FINISHED.search(latest) or self.has_error:
+            return rest if self.has_error else rest + DONE
+        raise UpstreamBroken(
+            "The model's provider ended its answer in the middle.", detail="the stream has no end"
+        )
+
+    @property
+    def has_error(self) -> bool:
+        """Say whether one of the last events is an error, which is how providers fail in a stream."""
+        return any(_ERROR.search(piece) is not None for piece in self._latest)
+
+    def _feed_slowly(self, piece: bytes) -> bytes:
+        data = self._held + piece
+        passed: list[bytes] = []
+        start = 0
+        # A line end may be cut in two: look again at the last bytes that were held
+        for end in _EVENT_END.finditer(data, max(0, len(self._held) - 3)):
+            if end.end() > start:
+                passed.append(self._event(data[start : end.end()]))
+                start = end.end()
+        self._held = data[start:]
+        if start:
+            self.is_aligned = True
+        if len(self._held) > MAX_HELD_BYTES:
+            passed.append(self._held)
+            self._latest.append(self._held[-1024:])
+            self._held = b""
+            self.is_aligned = False
+            self.has_events = True
+        return b"".join(passed)
+
+    def _event(self, event: bytes) -> bytes:
+        """Return a whole event, or nothing when it is ours alone."""
+        if self.is_aligned and _tells_usage(event) and self._is_hidden(event):
+            return b""
+        if event.strip():
+            self.has_events = True
+            self._latest.append(event)
+        return event
+
+    def _is_hidden(self, event: bytes) -> bool:
+        """Read the usage of an event; say whether it tells nothing else and was asked for by us alone."""
+        try:
+            chunk = _chunk(_data_of(event))
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            return False
+        self.usage = read_usage(chunk.usage) or self.usage
+        return self._hides_usage and not chunk.choices
+
+    def _close_event(self) -> bytes:
+        """Take what is held as an event if it is one, but for the empty line after it."""
+        held, self._held = self._held, b""
+        if not held.strip():
+            return b""
+        if not self.is_aligned:
+            raise UpstreamBroken(
+                "The model's provider ended its answer in the middle.", detail="the last event is cut"
+            )
+        data = _data_of(held)
+        if data != b"[DONE]" and not _is_json(data):
+            return b""
+        return self._event(held.rstrip(b"\r\n") + b"\n\n")
+
+
+def _tells_usage(piece: bytes) -> bool:
+    """Say whether a piece has a usage other than null. In texts the quotation marks would be escaped."""
+    count = piece.count(_USAGE)
+    return count > 0 and count > len(_NO_USAGE.findall(piece))
+
+
+def _data_of(event: bytes) -> bytes:
+    """Join the data lines of an event."""
+    lines = [line[5:] for line in event.splitlines() if line.startswith(b"data:")]
+    return b"\n".join(line.removeprefix(b" ") for line in lines)
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        msgspec.json.decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return False
+    return True

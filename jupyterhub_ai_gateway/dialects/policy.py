@@ -1,0 +1,40 @@
+"""What becomes of each field of a request that goes through to a provider who speaks its format.
+
+A field without an entry is forwarded as it came, so what a vendor adds works the day it ships. The others
+have one of these verbs, because the provider's key is shared by everybody on the Hub:
+
+    SET        ours: the caller's value was read and is replaced
+    OVERWRITE  names the caller to the provider: replaced by a pseudonym where it is given
+    REFUSE     reaches beyond the request: 400 unless null or false
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+SET: Final = "set"
+OVERWRITE: Final = "overwrite"
+REFUSE: Final = "refuse"
+
+Verbs = Mapping[str, str]
+
+CHAT_VERBS: Verbs = {
+    "model": SET,
+    "stream_options": SET,
+    "user": OVERWRITE,
+    "safety_identifier": OVERWRITE,
+    "store": REFUSE,
+}
+"""Source: https://platform.openai.com/docs/api-reference/chat/create (read 2026-11)."""
+
+COMPLETIONS_VERBS: Verbs = {"model": SET, "stream_options": SET, "user": OVERWRITE}
+"""Source: https://platform.openai.com/docs/api-reference/completions/create (read 2026-11)."""
+
+EMBEDDINGS_VERBS: Verbs = {"model": SET, "user": OVERWRITE}
+"""Source: https://platform.openai.com/docs/api-reference/embeddings/create (read 2026-11)."""
+
+REASONS: Mapping[str, str] = {
+    "store": "would keep the conversation in the provider's account, which everybody here shares",
+}
+"""Why a field is refused; the end of a sentence that begins with its name."""
