@@ -1,0 +1,278 @@
+"""From a document, as YAML or Python gave it, to a `GatewayConfig`. All that is wrong is said at once."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from ..vocabulary import ADMIN, FULL_ACCESS, OPERATIONS, Timeouts
+from .limits import read_limit
+from .model import ENDPOINT_TYPES, EndpointConfig, GatewayConfig, ModelConfig, ProviderSchema
+from .report import Block, Locate, Report
+from .secrets import Resolver
+from .settings import read_settings
+from .words import hint, kind_of, listed, nearest, shown, shown_key
+
+NAME = r"[A-Za-z0-9_.\-]+"
+SCOPE = r"[a-z0-9](?:[a-z0-9_:\-]*[a-z0-9_])?"
+TYPE_KEYS = ("endpoint_type", "route_type", "type")
+RESERVED_SCOPES = (*OPERATIONS, FULL_ACCESS, ADMIN)
+_OPERATION_SCOPE = re.compile(r".*:(?:list|create|read|write|delete)")
+_PATH_WORDS = frozenset(
+    {"routes", "limits", "mlflow", "openai", "anthropic", "gemini", "typesafe", "proxy"}
+)
+"""Words that mean something in MLflow's paths where an endpoint's name stands."""
+_NOTHING = ModelConfig("", None, MappingProxyType({}))
+
+
+def parse(
+    document: object,
+    providers: Mapping[str, ProviderSchema],
+    environ: Mapping[str, str],
+    *,
+    base_dir: Path | None = None,
+) -> GatewayConfig:
+    """Read a whole configuration: `{"endpoints": [...]}` as MLflow and the original gateway write it.
+
+    `providers` maps names, aliases included, to schemas. Relative files of secrets count from `base_dir`.
+    One `ConfigFault` says all that is wrong, a line for each; its `path` is the first one's.
+    """
+    resolver = Resolver(environ, base_dir)
+    return parse_with(document, providers, resolver, lambda path: None)
+
+
+def parse_with(
+    document: object, providers: Mapping[str, ProviderSchema], resolver: Resolver, locate: Locate
+) -> GatewayConfig:
+    """Do what `parse` does, and say in each problem which line of a file it is about."""
+    parser = _Parser({fold(name): schema for name, schema in providers.items()}, resolver)
+    endpoints = parser.document(document)
+    if parser.report.errors:
+        raise parser.report.fault(resolver.files, locate)
+    return GatewayConfig(endpoints, parser.report.warning_lines(locate), tuple(resolver.files))
+
+
+def fold(provider: str) -> str:
+    """Return a provider's name in the form by which names are compared (M-45)."""
+    return provider.strip().lower().replace("-", "_")
+
+
+@dataclass(slots=True)
+class _Parser:
+    """Reads one document. `names` maps the endpoints' names so far to their paths."""
+
+    providers: Mapping[str, ProviderSchema]
+    resolver: Resolver = field(repr=False)
+    report: Report = field(default_factory=Report)
+    names: dict[str, str] = field(default_factory=dict)
+
+    def document(self, document: object) -> tuple[EndpointConfig, ...]:
+        if not isinstance(document, Mapping):
+            self.report.error(
+                "endpoints", f"is missing: the configuration must be a mapping, found {kind_of(document)}"
+            )
+            return ()
+        block = Block(document, "", self.report)
+        timeouts = self._timeouts(block, Timeouts())
+        entries = [entry for key in ("endpoints", "routes") for entry in self._entries(block, key)]
+        endpoints = [self._endpoint(path, entry, timeouts) for path, entry in entries]
+        if not entries and not self.report.errors:
+            self.report.error(
+                "endpoints",
+                "must list at least one endpoint, each with a name, an endpoint_type and a model",
+            )
+        block.warn_unknown()
+        return tuple(endpoint for endpoint in endpoints if endpoint is not None)
+
+    def _entries(self, block: Block, key: str) -> list[tuple[str, object]]:
+        value = block.get(key)
+        if value is None:
+            return []
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            block.error(key, f"must be a list, found {kind_of(value)}")
+            return []
+        return [(f"{key}[{index}]", entry) for index, entry in enumerate(value)]
+
+    def _endpoint(self, path: str, entry: object, timeouts: Timeouts) -> EndpointConfig | None:
+        block = Block(entry, path, self.report)
+        if not block.is_mapping or self._is_split(block):
+            return None
+        endpoint = EndpointConfig(
+            name=self._name(block),
+            endpoint_type=(endpoint_type := self._endpoint_type(block)),
+            model=self._model(block, endpoint_type),
+            limit=read_limit(block.get("limit"), block.at("limit"), self.report),
+            scope=self._scope(block),
+            description=self._description(block),
+            timeouts=self._timeouts(block, timeouts),
+            path=path,
+            hidden=self._hidden(block),
+        )
+        block.warn_unknown()
+        return endpoint
+
+    def _is_split(self, block: Block) -> bool:
+        """MLflow 3.8 writes traffic splits where older versions have endpoints (T-3)."""
+        mark = next((key for key in ("destinations", "task_type") if key in block), None)
+        if mark is None:
+            return False
+        if "model" in block:
+            problem = "belongs to a traffic split, but this entry has a model too: take one of them out"
+            self.report.error(block.at(mark), problem)
+        else:
+            self.report.error(
+                block.path,
+                f"is a traffic split (it has {mark}), which is not supported: take the entry "
+                "out and let callers choose one of its destinations by name",
+            )
+        return True
+
+    def _name(self, block: Block) -> str:
+        name = block.required_text("name")
+        if not name:
+            return ""
+        if not re.fullmatch(NAME, name) or not name.strip("."):
+            block.error(
+                "name",
+                "is part of URLs, so it must be made of the letters A to Z and a to z, digits, _, - and . "
+                f"alone, found {shown(name)}; the provider's own name of the model goes to model.name",
+            )
+        elif name in self.names:
+            block.error(
+                "name", f"must be different for each endpoint: {self.names[name]} is {shown(name)} too"
+            )
+        elif name.lower() in _PATH_WORDS:
+            text = (
+                f"{shown(name)} is also a word of MLflow's own paths, where some clients may not reach it"
+            )
+            self.report.warn(block.at("name"), text)
+        self.names.setdefault(name, block.path)
+        return name
+
+    def _endpoint_type(self, block: Block) -> str:
+        texts = {key: block.text(key) for key in TYPE_KEYS}
+        given = {key: text for key, text in texts.items() if text is not None}
+        if not given:
+            block.missing("endpoint_type", f"is required: {listed(ENDPOINT_TYPES)}")
+            return ""
+        key, endpoint_type = next(iter(given.items()))
+        if len(set(given.values())) > 1:
+            block.error(
+                key, f"disagrees with {' and '.join(list(given)[1:])}; they mean the same, so keep one"
+            )
+        elif endpoint_type and endpoint_type not in ENDPOINT_TYPES:
+            near = hint(f"llm/v1/{endpoint_type.rpartition('/')[2]}", ENDPOINT_TYPES)
+            block.error(key, f"must be {listed(ENDPOINT_TYPES)}, found {shown(endpoint_type)}{near}")
+        return endpoint_type or ""
+
+    def _scope(self, block: Block) -> str | None:
+        scope = block.text("scope")
+        if not scope:
+            return None
+        if scope.startswith("custom:"):
+            block.error("scope", "must be the last part alone: premium for custom:SERVICE:premium")
+        elif not re.fullmatch(SCOPE, scope):
+            block.error(
+                "scope",
+                "must be made of lower-case letters a to z, digits, _, - and :, beginning with a letter or "
+                f"digit and not ending in - or :, as the Hub wants it; found {shown(scope)}",
+            )
+        elif scope in RESERVED_SCOPES or _OPERATION_SCOPE.fullmatch(scope):
+            block.error(
+                "scope", f"must be a name of your own: {shown(scope)} is kept for the gateway's own scopes"
+            )
+        return scope
+
+    def _description(self, block: Block) -> str | None:
+        value = block.get("description")
+        if value is not None and not isinstance(value, str):
+            block.error("description", f"must be text, found {shown(value)}")
+            return None
+        return value.strip() or None if value else None
+
+    def _hidden(self, block: Block) -> bool:
+        value = block.get("hidden")
+        if value is not None and not isinstance(value, bool):
+            block.error("hidden", f"must be true or false, found {shown(value)}")
+        return value is True
+
+    def _timeouts(self, block: Block, default: Timeouts) -> Timeouts:
+        value = block.get("timeouts")
+        if value is None:
+            return default
+        inner = Block(value, block.at("timeouts"), self.report)
+        names = [each.name for each in fields(Timeouts)]
+        given = {name: inner.get(name) for name in names if inner.has(name)}
+        inner.refuse_unknown(names)
+        for name, seconds in given.items():
+            if not _is_timeout(seconds):
+                text = "must be a number of seconds above 0, or null for no limit"
+                inner.error(name, f"{text}, found {shown(seconds)}")
+        return replace(default, **{name: _seconds(seconds) for name, seconds in given.items()})
+
+    def _model(self, block: Block, endpoint_type: str) -> ModelConfig:
+        value = block.get("model")
+        if value is None:
+            block.missing("model", "is required: a mapping with provider, name and config")
+            return _NOTHING
+        model = Block(value, block.at("model"), self.report)
+        schema = self._provider(model)
+        config = model.get("config")
+        name = self._model_name(model, schema)
+        if schema is None:
+            return _NOTHING
+        if endpoint_type in ENDPOINT_TYPES and endpoint_type not in schema.endpoint_types:
+            offered = listed(sorted(schema.endpoint_types))
+            model.error("provider", f"{schema.name} cannot serve {endpoint_type}; it serves {offered}")
+        self._misplaced(model, schema)
+        settings = read_settings(config, model.at("config"), schema, self.resolver, self.report)
+        return ModelConfig(schema.name, name, settings)
+
+    def _provider(self, model: Block) -> ProviderSchema | None:
+        name = model.required_text("provider")
+        schema = self.providers.get(fold(name))
+        if schema is None and name:
+            known = sorted({schema.name for schema in self.providers.values() if not schema.retired})
+            near = self.providers.get(nearest(fold(name), self.providers) or "")
+            meant = f"; did you mean {near.name}?" if near else ""
+            model.error("provider", f"{shown(name)} is not a provider{meant} (known: {', '.join(known)})")
+        elif schema is not None and schema.retired:
+            model.error("provider", schema.retired)
+            return None
+        return schema
+
+    def _model_name(self, model: Block, schema: ProviderSchema | None) -> str | None:
+        name = model.text("name")
+        if name is None and schema is not None and schema.model_name_required:
+            model.error("name", f"is required by the provider {schema.name}: its own name of the model")
+        if not name:
+            return None
+        return self.report.collect(lambda: self.resolver.text(name, model.at("name")), None)
+
+    def _misplaced(self, model: Block, schema: ProviderSchema) -> None:
+        """Refuse settings that stand beside `config`: what was meant to be a key would not be used."""
+        settings = {setting.name for setting in schema.settings}
+        for key in model.unknown():
+            if isinstance(key, str) and key in settings:
+                model.error(key, f"belongs one level deeper: {model.at('config')}.{key}")
+            else:
+                near = hint(str(key), {"provider", "name", "config", *settings})
+                self.report.warn(
+                    model.at(shown_key(key)), f"is not a key of this place and is ignored{near}"
+                )
+
+
+def _is_timeout(value: object) -> bool:
+    if value is None:
+        return True
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return 0 < value <= 1e9 and math.isfinite(value)
+
+
+def _seconds(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
