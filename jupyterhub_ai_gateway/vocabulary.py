@@ -88,7 +88,7 @@ class Usage:
 class Timeouts:
     """How long to wait for a provider, in seconds; None is for ever.
 
-    `first_byte_s` runs from the request's last byte to the answer's first, `idle_s` between two
+    `first_byte_s` runs from the start of sending to the end of the answer's head, `idle_s` between two
     pieces of the answer's body, `total_s` from the start to the end.
     """
 

@@ -108,6 +108,11 @@ class Exchange(abc.ABC):
 class Client(abc.ABC):
     """Sends requests over pooled keep-alive connections. Never follows a redirect, keeps no cookie."""
 
+    @property
+    @abc.abstractmethod
+    def open_connections(self) -> int:
+        """Return how many connections are open, idle ones included."""
+
     @abc.abstractmethod
     async def send(
         self,

@@ -1,0 +1,561 @@
+"""A client of little more than a C parser: HTTP/1.1 over keep-alive connections, nothing else.
+
+    LeanClient     pools, timeouts, one fresh start when a pooled connection turns out to be closed
+    _Connection    one TCP or TLS connection: bytes in, one answer at a time out
+    _Answer        one exchange: the head, and the body on its way to whoever wants it
+
+No task and no timer is made for a request: pieces are handed on from the socket's own callback, and one
+sweep per client looks after all timeouts, which are kept to about a quarter of a second. What the
+environment says of proxies is not read; the stock client does that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Collection, Sequence
+from typing import Any, cast
+
+import httptools
+from typing_extensions import override
+
+from ..errors import UpstreamTimeout
+from ..vocabulary import Timeouts
+from .base import Client, Exchange, Origin, Target, Write
+from .failures import broken, cut_short, timed_out, too_long, unreachable
+
+log = logging.getLogger(__name__)
+
+MAX_HEAD_BYTES = 65536
+_SWEEP_S = 0.25
+_NEVER = float("inf")
+
+
+class LeanClient(Client):
+    """Keeps up to `max_idle` connections per origin for `max_idle_s`, and opens as many as are needed.
+
+    `ssl_context` stands in for the system's certificates where TLS is verified.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_idle: int = 1024,
+        max_idle_s: float = 60.0,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._max_idle, self._max_idle_s = max_idle, max_idle_s
+        self._verifying = ssl_context
+        self._trusting: ssl.SSLContext | None = None
+        self._idle: dict[Origin, deque[_Connection]] = {}
+        self._connections: set[_Connection] = set()
+        self._kept: frozenset[Origin] | None = None  # None: every origin is
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._is_closed = False
+
+    @property
+    @override
+    def open_connections(self) -> int:
+        return len(self._connections)
+
+    @override
+    async def send(
+        self, target: Target, headers: Sequence[tuple[str, str]], body: bytes, timeouts: Timeouts
+    ) -> Exchange:
+        message = _message(target, headers, body)
+        loop = asyncio.get_running_loop()
+        total_at = _NEVER if timeouts.total_s is None else loop.time() + timeouts.total_s
+        connection = self._pooled(target.origin, loop.time())
+        if connection is not None:
+            answer = _Answer(connection, timeouts, total_at)
+            if await answer.begin(message):
+                return answer
+        connection = await self._connect(target.origin, timeouts, total_at)
+        answer = _Answer(connection, timeouts, total_at)
+        if not await answer.begin(message):
+            raise unreachable(target.origin, "the connection was closed without an answer")
+        return answer
+
+    @override
+    def keep_only(self, origins: Collection[Origin]) -> None:
+        self._kept = frozenset(origins)
+        for origin in [origin for origin in self._idle if origin not in self._kept]:
+            for connection in self._idle.pop(origin):
+                connection.drop()
+
+    @override
+    async def close(self) -> None:
+        self._is_closed = True
+        self._idle.clear()
+        for connection in tuple(self._connections):
+            connection.drop()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        await asyncio.sleep(0)
+
+    def _pooled(self, origin: Origin, now: float) -> _Connection | None:
+        idle = self._idle.get(origin)
+        while idle:
+            connection = idle.pop()
+            if connection.is_open and now - connection.idle_since < self._max_idle_s:
+                return connection
+            connection.drop()
+        return None
+
+    async def _connect(self, origin: Origin, timeouts: Timeouts, total_at: float) -> _Connection:
+        loop = asyncio.get_running_loop()
+        limit_s = min(timeouts.connect_s or _NEVER, total_at - loop.time())
+        context = self._context(origin)
+        try:
+            _, connection = await asyncio.wait_for(
+                loop.create_connection(
+                    lambda: _Connection(self, origin, loop),
+                    origin.host,
+                    origin.port,
+                    ssl=context,
+                    server_hostname=origin.host if context is not None else None,
+                ),
+                None if limit_s == _NEVER else max(0.0, limit_s),
+            )
+        except (TimeoutError, asyncio.TimeoutError):
+            raise timed_out(origin, "connecting") from None
+        except (OSError, ssl.SSLError, UnicodeError) as error:
+            raise unreachable(origin, _reason(error)) from error
+        return connection
+
+    def _context(self, origin: Origin) -> ssl.SSLContext | None:
+        if origin.scheme != "https":
+            return None
+        if origin.verify_tls:
+            if self._verifying is None:
+                self._verifying = ssl.create_default_context()
+            return self._verifying
+        if self._trusting is None:
+            self._trusting = ssl.create_default_context()
+            self._trusting.check_hostname = False
+            self._trusting.verify_mode = ssl.CERT_NONE
+        return self._trusting
+
+    # What a connection calls
+
+    def opened(self, connection: _Connection) -> None:
+        """Look after a new connection."""
+        self._connections.add(connection)
+        if self._sweeper is None:
+            self._sweeper = connection.loop.call_later(_SWEEP_S, self._sweep)
+
+    def closed(self, connection: _Connection) -> None:
+        """Part from a connection."""
+        self._connections.discard(connection)
+        idle = self._idle.get(connection.origin)
+        if idle is not None and connection in idle:
+            idle.remove(connection)
+        if not self._connections and self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+
+    def release(self, connection: _Connection) -> None:
+        """Take back a connection whose answer is complete."""
+        origin = connection.origin
+        if self._is_closed or (self._kept is not None and origin not in self._kept):
+            connection.drop()
+            return
+        idle = self._idle.setdefault(origin, deque())
+        if len(idle) >= self._max_idle:
+            connection.drop()
+            return
+        connection.idle_since = connection.loop.time()
+        idle.append(connection)
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._sweeper = loop.call_later(_SWEEP_S, self._sweep)
+        now = loop.time()
+        for connection in tuple(self._connections):
+            connection.check(now, self._max_idle_s)
+
+
+class _Connection(asyncio.Protocol):
+    """One connection. `answer` is the exchange in work, None while it is idle."""
+
+    __slots__ = (
+        "_client",
+        "_head_bytes",
+        "_is_final",
+        "_parser",
+        "answer",
+        "idle_since",
+        "is_open",
+        "is_paused",
+        "loop",
+        "origin",
+        "transport",
+    )
+
+    def __init__(self, client: LeanClient, origin: Origin, loop: asyncio.AbstractEventLoop) -> None:
+        self._client = client
+        self._parser = httptools.HttpResponseParser(self)
+        self._head_bytes = 0
+        self._is_final = False  # True once the head of an answer that is not 1xx is being read, or was
+        self.origin = origin
+        self.loop = loop
+        self.answer: _Answer | None = None
+        self.is_open = False
+        self.is_paused = False
+        self.idle_since = loop.time()
+
+    # What asyncio calls
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.is_open = True
+        self._client.opened(self)
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        answer = self.answer
+        if answer is None:  # nobody asked
+            self.drop()
+            return
+        answer.has_bytes = True
+        if not answer.is_begun:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not answer.is_complete:
+                answer.fail(broken(self.origin, f"not HTTP: {type(error).__name__}"))
+            self.drop()
+            return
+        if not answer.is_begun and self._head_bytes > MAX_HEAD_BYTES:
+            answer.fail(broken(self.origin, "the answer's headers are too long"))
+            self.drop()
+            return
+        answer.moved()
+
+    @override
+    def eof_received(self) -> None:
+        answer = self.answer
+        if answer is not None:
+            answer.end_by_close()
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_open = False
+        answer, self.answer = self.answer, None
+        self._client.closed(self)
+        if answer is not None:
+            answer.lost(exc)
+
+    # What the parser calls
+
+    def on_message_begin(self) -> None:
+        answer = self.answer
+        if answer is not None and answer.is_complete:
+            answer.is_reusable = False  # bytes after the answer's end
+        self._is_final = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        answer = self.answer
+        if answer is not None and not answer.is_begun:
+            answer.header(name.lower(), value)
+
+    def on_headers_complete(self) -> None:
+        answer = self.answer
+        status = self._parser.get_status_code()
+        if answer is None or answer.is_complete:
+            return
+        if status < 200:
+            answer.headers.clear()
+            return
+        self._is_final = True
+        answer.begun(status)
+
+    def on_body(self, data: bytes) -> None:
+        if self.answer is not None and not self.answer.is_complete:
+            self.answer.pieces.append(data)
+
+    def on_message_complete(self) -> None:
+        if self._is_final and self.answer is not None and not self.answer.is_complete:
+            self.answer.is_complete = True
+            self.answer.is_reusable = self._parser.should_keep_alive()
+            self._head_bytes = 0
+
+    # What the client and the answer call
+
+    def check(self, now: float, max_idle_s: float) -> None:
+        """Close when it was idle, or silent, for too long."""
+        answer = self.answer
+        if answer is not None:
+            answer.check(now)
+        elif now - self.idle_since >= max_idle_s:
+            self.drop()
+
+    def release(self, answer: _Answer) -> None:
+        """End an exchange: keep the connection if the answer came to its end, else close it at once."""
+        if self.answer is not answer:
+            return
+        self.answer = None
+        unsent = self.transport.get_write_buffer_size()
+        if answer.is_complete and answer.is_reusable and self.is_open and not unsent:
+            self.resume()
+            self._client.release(self)
+        else:
+            self.drop()
+
+    def drop(self) -> None:
+        """Close at once."""
+        self.is_open = False
+        self.transport.abort()
+
+    def pause(self) -> None:
+        """Read no further."""
+        if not self.is_paused and self.is_open:
+            self.is_paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self.is_paused:
+            self.is_paused = False
+            if self.is_open:
+                self.transport.resume_reading()
+
+
+class _Answer(Exchange):
+    """One exchange. Its pieces wait here until they are read, or are handed on as they come."""
+
+    __slots__ = (
+        "_connection",
+        "_deadline",
+        "_failure",
+        "_is_framed",
+        "_timeouts",
+        "_total_at",
+        "_waiter",
+        "_waiting",
+        "_write",
+        "has_bytes",
+        "headers",
+        "is_begun",
+        "is_complete",
+        "is_reusable",
+        "pieces",
+        "status",
+    )
+
+    headers: dict[bytes, bytes]
+
+    def __init__(self, connection: _Connection, timeouts: Timeouts, total_at: float) -> None:
+        self._connection = connection
+        self._timeouts = timeouts
+        self._total_at = total_at
+        self._deadline = _NEVER
+        self._failure: BaseException | None = None
+        self._is_framed = False  # True when the end is told by length or chunks, not by closing
+        self._waiter: asyncio.Future[None] | None = None
+        self._waiting: Awaitable[None] | None = None  # what `write` wants to be awaited
+        self._write: Write | None = None
+        self.has_bytes = False
+        self.headers = {}
+        self.is_begun = False  # True once the head is here
+        self.is_complete = False
+        self.is_reusable = False
+        self.pieces: list[bytes] = []
+        self.status = 0
+        connection.answer = self
+
+    # The exchange
+
+    async def begin(self, message: bytes) -> bool:
+        """Send, and wait for the head; False when the connection was closed before any byte came."""
+        connection = self._connection
+        try:
+            self._expect(self._timeouts.first_byte_s)
+            connection.transport.write(message)
+            while not self.is_begun and self._failure is None:
+                await self._wait()
+            if self._failure is not None:
+                raise self._failure
+        except _ClosedSilently:
+            return False
+        except BaseException:
+            connection.release(self)
+            raise
+        return True
+
+    @override
+    async def read(self, limit: int) -> bytes:
+        announced = self.headers.get(b"content-length", b"0")
+        if int(announced) > limit:
+            raise too_long(self._connection.origin, limit)
+        size = seen = 0
+        while True:
+            size += sum(map(len, self.pieces[seen:]))
+            seen = len(self.pieces)
+            if size > limit:
+                raise too_long(self._connection.origin, limit)
+            if self.is_complete:
+                pieces = self.pieces
+                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if self._failure is not None:
+                raise self._failure
+            await self._wait()
+
+    @override
+    async def relay(self, write: Write) -> None:
+        self._write = write
+        self._hand_on()
+        while True:
+            if self._waiting is not None:
+                await self._let_drain(self._waiting)
+            elif self._failure is not None:
+                raise self._failure
+            elif self.is_complete and not self.pieces:
+                return
+            else:
+                await self._wait()
+
+    @override
+    def close(self) -> None:
+        self._write = None
+        self._connection.release(self)
+
+    async def _let_drain(self, waiting: Awaitable[None]) -> None:
+        """Read no further until whoever takes the pieces can take more."""
+        self._connection.pause()
+        self._deadline = self._total_at
+        await waiting
+        self._waiting = None
+        self._connection.resume()
+        self._expect(self._timeouts.idle_s)
+        self._hand_on()
+
+    async def _wait(self) -> None:
+        self._waiter = self._connection.loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _expect(self, seconds: float | None) -> None:
+        deadline = self._total_at
+        if seconds is not None:
+            deadline = min(deadline, self._connection.loop.time() + seconds)
+        self._deadline = deadline
+
+    # What the connection calls
+
+    def header(self, name: bytes, value: bytes) -> None:
+        """Note a header; one that is repeated is joined."""
+        known = self.headers.get(name)
+        self.headers[name] = value if known is None else known + b", " + value
+
+    def begun(self, status: int) -> None:
+        """Note that the head is complete."""
+        headers = self.headers
+        self.status = status
+        self.is_begun = True
+        coding = headers.get(b"transfer-encoding")
+        self._is_framed = coding is not None or b"content-length" in headers or status in (204, 304)
+        if coding is not None and coding.strip().lower() != b"chunked":
+            self.fail(broken(self._connection.origin, "an unknown transfer coding"))
+        encoding = headers.get(b"content-encoding", b"identity").strip().lower()
+        if encoding not in (b"", b"identity"):
+            self.fail(broken(self._connection.origin, "an answer that is compressed, unasked"))
+
+    def moved(self) -> None:
+        """Go on after new bytes."""
+        if self._failure is not None:
+            self._connection.drop()
+        elif self._write is not None and self._waiting is None:
+            self._hand_on()
+        elif len(self.pieces) > 256 and self._write is None:
+            self._merge()
+        if self.is_begun:
+            self._expect(self._timeouts.idle_s)
+            if self._write is None or self._waiting is not None or self.is_complete or self._failure:
+                self._wake()
+
+    def _merge(self) -> None:
+        """Keep memory in proportion to the bytes, not to the number of pieces."""
+        self.pieces[:] = [b"".join(self.pieces)]
+
+    def _hand_on(self) -> None:
+        pieces = self.pieces
+        if not pieces or self._write is None:
+            return
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        try:
+            self._waiting = self._write(data)
+        except BaseException as error:  # raised again where the relay is awaited
+            self._failure = error
+            if not isinstance(error, Exception):
+                raise
+
+    def end_by_close(self) -> None:
+        """Take the connection's end for the answer's, where nothing else tells it."""
+        if self.is_begun and not self._is_framed and self._failure is None:
+            self.is_complete = True
+            self._wake()
+
+    def lost(self, error: Exception | None) -> None:
+        """Fail, now that the connection is gone, unless the answer is complete."""
+        if self.is_complete or self._failure is not None:
+            self._wake()
+            return
+        origin = self._connection.origin
+        if not self.has_bytes:
+            self.fail(_ClosedSilently())
+        elif error is None and self.is_begun and not self._is_framed:
+            self.is_complete = True
+            self._wake()
+        else:
+            self.fail(cut_short(origin, _reason(error) if error else "closed"))
+
+    def fail(self, failure: BaseException) -> None:
+        """Tell whoever waits."""
+        self._failure = failure
+        self._wake()
+
+    def check(self, now: float) -> None:
+        """Fail when the deadline has passed."""
+        if now < self._deadline or self.is_complete or self._failure is not None:
+            return
+        origin = self._connection.origin
+        doing = "reading the answer" if self.is_begun else "waiting for an answer"
+        fault: UpstreamTimeout = timed_out(origin, doing)
+        self.fail(fault)
+        connection = self._connection
+        connection.drop()
+
+
+class _ClosedSilently(Exception):  # noqa: N818 - never leaves this module
+    """The connection was closed before any byte of an answer."""
+
+
+def _message(target: Target, headers: Sequence[tuple[str, str]], body: bytes) -> bytes:
+    extra = ""
+    for name, value in headers:
+        if "\r" in value or "\n" in value or "\r" in name or "\n" in name:
+            raise ValueError("a header of a request to a provider holds a line break")
+        extra += f"{name}: {value}\r\n"
+    return b"%b%bContent-Length: %d\r\n\r\n%b" % (target.head, extra.encode("latin-1"), len(body), body)
+
+
+def _reason(error: BaseException) -> str:
+    """Name an error of the system, without what it quotes."""
+    if isinstance(error, ssl.SSLError):
+        return f"TLS: {getattr(error, 'verify_message', None) or error.reason or type(error).__name__}"
+    strerror: Any = getattr(error, "strerror", None)
+    return f"{type(error).__name__}: {strerror}" if strerror else type(error).__name__

@@ -1,0 +1,232 @@
+"""The same promises kept by aiohttp, for what the lean client does not do: forward proxies, above all."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Collection, Sequence
+from typing import TypeVar
+
+import aiohttp
+from multidict import CIMultiDict
+from typing_extensions import override
+from yarl import URL
+
+from ..vocabulary import Timeouts
+from .base import Client, Exchange, Origin, Target, Write
+from .failures import broken, cut_short, timed_out, too_long, unreachable
+
+T = TypeVar("T")
+
+_MAX_HEADER_BYTES = 65536
+_NEVER = float("inf")
+
+
+class StockClient(Client):
+    """Sends requests by aiohttp sessions, one per origin, made on the running loop when they are needed.
+
+    `ssl_context` stands in for the system's certificates where TLS is verified. With `uses_environment`
+    proxies are taken from `HTTPS_PROXY` and its relatives.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_idle_s: float = 60.0,
+        ssl_context: ssl.SSLContext | None = None,
+        uses_environment: bool = False,
+    ) -> None:
+        self._max_idle_s = max_idle_s
+        self._ssl_context = ssl_context
+        self._uses_environment = uses_environment
+        self._pools: dict[Origin, _Pool] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    @override
+    def open_connections(self) -> int:
+        return sum(pool.open_connections for pool in self._pools.values())
+
+    @override
+    async def send(
+        self, target: Target, headers: Sequence[tuple[str, str]], body: bytes, timeouts: Timeouts
+    ) -> Exchange:
+        origin = target.origin
+        pool = self._pool(origin)
+        clock = _Clock(timeouts)
+        pool.in_use += 1
+        try:
+            response = await clock.limit(
+                pool.session.request(
+                    target.method,
+                    URL(f"{origin.scheme}://{origin.authority}{target.path}", encoded=True),
+                    data=body,
+                    headers=CIMultiDict([*target.headers, *headers]),
+                    allow_redirects=False,
+                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect_s),
+                ),
+                timeouts.first_byte_s,
+            )
+        except BaseException as error:
+            self._leave(pool)
+            raise _fault_of(origin, error) from error
+        exchange = _StockExchange(self, pool, origin, response, clock)
+        if exchange.headers.get(b"content-encoding", b"identity").lower() not in (b"", b"identity"):
+            exchange.close()
+            raise broken(origin, "an answer that is compressed, unasked")
+        return exchange
+
+    @override
+    def keep_only(self, origins: Collection[Origin]) -> None:
+        for origin in [origin for origin in self._pools if origin not in origins]:
+            pool = self._pools.pop(origin)
+            pool.is_retired = True
+            self._close_if_unused(pool)
+
+    @override
+    async def close(self) -> None:
+        pools, self._pools = list(self._pools.values()), {}
+        for pool in pools:
+            await pool.session.close()
+        await asyncio.gather(*self._closing)
+
+    def _pool(self, origin: Origin) -> _Pool:
+        pool = self._pools.get(origin)
+        if pool is None:
+            pool = self._pools[origin] = _Pool(self._session(origin))
+        return pool
+
+    def _session(self, origin: Origin) -> aiohttp.ClientSession:
+        context: ssl.SSLContext | bool = True if self._ssl_context is None else self._ssl_context
+        connector = aiohttp.TCPConnector(
+            limit=0, keepalive_timeout=self._max_idle_s, ssl=context if origin.verify_tls else False
+        )
+        return aiohttp.ClientSession(
+            connector=connector,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=self._uses_environment,
+            max_field_size=_MAX_HEADER_BYTES,
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
+        )
+
+    def leave(self, pool: _Pool) -> None:
+        """Note that an exchange is over."""
+        self._leave(pool)
+
+    def _leave(self, pool: _Pool) -> None:
+        pool.in_use -= 1
+        self._close_if_unused(pool)
+
+    def _close_if_unused(self, pool: _Pool) -> None:
+        if pool.is_retired and not pool.in_use:
+            task = asyncio.ensure_future(pool.session.close())
+            self._closing.add(task)
+            task.add_done_callback(self._closing.discard)
+
+
+class _Pool:
+    """The connections to one origin."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self.session = session
+        self.in_use = 0
+        self.is_retired = False  # True once no new request comes
+
+    @property
+    def open_connections(self) -> int:
+        connector = self.session.connector
+        if connector is None:
+            return 0
+        return len(connector._acquired) + sum(map(len, connector._conns.values()))
+
+
+class _Clock:
+    """Keeps one exchange's times."""
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.idle_s = timeouts.idle_s
+        self._end = _NEVER if timeouts.total_s is None else self._loop.time() + timeouts.total_s
+
+    async def limit(self, awaitable: Awaitable[T], seconds: float | None) -> T:
+        """Wait no longer than this, nor beyond the total."""
+        left = min(_NEVER if seconds is None else seconds, self._end - self._loop.time())
+        return await asyncio.wait_for(awaitable, None if left == _NEVER else max(0.0, left))
+
+
+class _StockExchange(Exchange):
+    def __init__(
+        self,
+        client: StockClient,
+        pool: _Pool,
+        origin: Origin,
+        response: aiohttp.ClientResponse,
+        clock: _Clock,
+    ) -> None:
+        self._client, self._pool, self._origin = client, pool, origin
+        self._response = response
+        self._clock = clock
+        self._is_closed = False
+        self.status = response.status
+        self.headers = _joined(response.raw_headers)
+
+    @override
+    async def read(self, limit: int) -> bytes:
+        if int(self.headers.get(b"content-length", b"0")) > limit:
+            raise too_long(self._origin, limit)
+        pieces: list[bytes] = []
+        left = limit
+        while piece := await self._piece():
+            left -= len(piece)
+            if left < 0:
+                raise too_long(self._origin, limit)
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    @override
+    async def relay(self, write: Write) -> None:
+        while piece := await self._piece():
+            waiting = write(piece)
+            if waiting is not None:
+                await waiting
+
+    async def _piece(self) -> bytes:
+        try:
+            return await self._clock.limit(self._response.content.readany(), self._clock.idle_s)
+        except BaseException as error:
+            raise _fault_of(self._origin, error, is_begun=True) from error
+
+    @override
+    def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        if not self._response.content.at_eof():
+            self._response.close()
+        self._response.release()
+        self._client.leave(self._pool)
+
+
+def _joined(raw: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    headers: dict[bytes, bytes] = {}
+    for name, value in raw:
+        key = name.lower()
+        headers[key] = value if key not in headers else headers[key] + b", " + value
+    return headers
+
+
+def _fault_of(origin: Origin, error: BaseException, *, is_begun: bool = False) -> BaseException:
+    """Turn what aiohttp raises into our faults; what is not its own goes on as it is."""
+    name = type(error).__name__
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return timed_out(origin, "connecting")
+    if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
+        return timed_out(origin, "reading the answer" if is_begun else "waiting for an answer")
+    if isinstance(error, (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError)):
+        return cut_short(origin, name) if is_begun else unreachable(origin, name)
+    if isinstance(error, (aiohttp.ClientPayloadError, aiohttp.ClientConnectionError)):
+        return cut_short(origin, name)
+    if isinstance(error, (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError)):
+        return broken(origin, name)
+    return error
