@@ -1,11 +1,11 @@
 """What every host of models is: a ladder, on which a subclass stops at the first rung that serves.
 
-    1  `schema`            what the operator configures, as data
-    2  `url`, `headers`    where requests go, and with which unchanging headers
-    3  `fresh_headers`     credentials that expire
-    4  `amend`             the body, where the host departs from the wire format it speaks
-    5  `refusal`           what its error answers mean
-    6  `send`              how it is asked at all; rarely replaced
+1  `schema`            what the operator configures, as data
+2  `url`, `headers`    where requests go, and with which unchanging headers
+3  `fresh_headers`     credentials that expire
+4  `amend`             the body, where the host departs from the wire format it speaks
+5  `refusal`           what its error answers mean
+6  `send`              how it is asked at all; rarely replaced
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ class Provider(abc.ABC):
         """Return the headers that do change, such as a token that expires. `UpstreamFault` without one."""
         return ()
 
-    def amend(self, operation: Operation, fields: MutableMapping[str, msgspec.Raw]) -> None:
+    def amend(  # noqa: B027 - most hosts need none
+        self, operation: Operation, fields: MutableMapping[str, msgspec.Raw]
+    ) -> None:
         """Change the body's top-level fields in place; `model` is set already."""
 
     def refusal(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> UpstreamRefused:

@@ -1,0 +1,130 @@
+"""Hosts that speak OpenAI's API: any, by its address, and many by name, which are rows of data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from typing_extensions import override
+
+from ..config import ModelConfig, ProviderSchema, Secret, Setting
+from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, Operation
+from .base import Headers, Provider
+from .openai import json_headers
+
+ROWS = Path(__file__).with_name("openai_compatible.yaml")
+TYPES = {each.name: each.endpoint_type for each in (CHAT, COMPLETIONS, EMBEDDINGS)}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One host. `base` is None where the operator has to say it; `key` is required, optional or none."""
+
+    name: str
+    about: str
+    key: str
+    types: tuple[str, ...]
+    source: str = ""
+    aliases: tuple[str, ...] = ()
+    base: str | None = None
+    base_name: str = "api_base"
+    suffix: str = ""
+    key_name: str | None = None
+    usage: bool = True
+    model_name: bool = True
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        """Return the settings that may hold the key."""
+        if self.key == "none":
+            return ()
+        return ("api_key",) if self.key_name is None else (self.key_name, "api_key")
+
+    def schema(self) -> ProviderSchema:
+        """Return what the operator may configure."""
+        usual = (
+            f"The address; {self.base} by default."
+            if self.base
+            else "The address, such as http://HOST:8000/v1."
+        )
+        is_needed = self.key == "required"
+        keys = [
+            Setting(name, "secret", required=is_needed and len(self.key_names) == 1, help="The key.")
+            for name in self.key_names
+        ]
+        return ProviderSchema(
+            name=self.name,
+            settings=(
+                *keys,
+                Setting(self.base_name, "url", required=self.base is None, help=usual),
+                Setting("headers", "headers", help="Further headers of every request."),
+                Setting("verify_tls", "flag", default=True, help="false takes any certificate."),
+            ),
+            endpoint_types=frozenset(TYPES[name] for name in self.types),
+            model_name_required=self.model_name,
+            check=self._check_keys if len(self.key_names) > 1 else None,
+        )
+
+    def _check_keys(self, settings: Mapping[str, object]) -> Iterable[tuple[str, str]]:
+        given = [name for name in self.key_names if settings[name] is not None]
+        if len(given) > 1:
+            yield given[1], f"means the same as {given[0]}; keep one of them"
+        elif not given and self.key == "required":
+            yield self.key_names[0], f"is required by the provider {self.name}"
+
+
+GENERIC = Row("openai-compatible", "any other host that speaks OpenAI's API", "optional", tuple(TYPES))
+
+
+class OpenAICompatible(Provider):
+    """A host of a row. Subclasses are made by `provider_of`."""
+
+    row: Row
+
+    def __init__(self, model: ModelConfig) -> None:
+        super().__init__(model)
+        self.takes_stream_usage = self.row.usage
+        self.verifies_tls = self.settings["verify_tls"]
+        keys: list[Secret] = [self.settings[name] for name in self.row.key_names if self.settings[name]]
+        self._key = keys[0] if keys else None
+
+    @override
+    def url(self, operation: Operation) -> str:
+        given = self.settings[self.row.base_name]
+        base = self.row.base if given is None else f"{given}{self.row.suffix}"
+        return f"{base}{operation.path}"
+
+    @override
+    def headers(self) -> Headers:
+        own: list[tuple[str, Secret]] = list(self.settings["headers"])
+        names = {name.lower() for name, _ in own}
+        headers = [pair for pair in json_headers() if pair[0].lower() not in names]
+        if self._key is not None and "authorization" not in names:
+            headers.append(("Authorization", f"Bearer {self._key.reveal()}"))
+        return [*headers, *((name, value.reveal()) for name, value in own)]
+
+    @override
+    def secrets(self) -> tuple[str, ...]:
+        keys = () if self._key is None else (self._key.reveal(),)
+        return (*keys, *(value.reveal() for _, value in self.settings["headers"]))
+
+
+def rows() -> tuple[Row, ...]:
+    """Read the rows that ship with the package, the generic one first."""
+    documents: list[dict[str, Any]] = yaml.safe_load(ROWS.read_text(encoding="utf-8"))
+    return (GENERIC, *(_row(document) for document in documents))
+
+
+def _row(document: dict[str, Any]) -> Row:
+    lists: dict[str, Any] = {
+        name: tuple(document[name]) for name in ("types", "aliases") if name in document
+    }
+    return Row(**(document | lists))
+
+
+def provider_of(row: Row) -> type[OpenAICompatible]:
+    """Make the provider of a row."""
+    return type(row.name, (OpenAICompatible,), {"row": row, "schema": row.schema(), "__doc__": row.about})
