@@ -32,7 +32,7 @@ LATER = "later"
 ELSEWHERE = "elsewhere"
 
 
-class Fault(Exception):
+class Fault(Exception):  # noqa: N818 - a fault need not be an error of ours
     """A failure with a voice for the caller, one for the log, and advice on trying again.
 
     `public` is a sentence for the caller; `detail` is for the log alone. `slug` is stable and one of

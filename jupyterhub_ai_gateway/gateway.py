@@ -1,0 +1,407 @@
+"""The story of one request: identify, admit, choose, send, relay, settle.
+
+Knows neither the web framework nor the wire's details: a request comes as a `Call`, the answer leaves by a
+`Reply`. Whoever runs `serve` as a task cancels it when the caller leaves; whatever happens, the exchange
+with the provider is closed at once and the request is counted once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from .auth import TokenResolver
+from .dialects.faults import JSON, error_event, error_object, fault_headers
+from .dialects.openai_answer import read_answer, with_encoding
+from .dialects.openai_request import Asked, close_request, open_request
+from .dialects.openai_stream import KEEP_ALIVE, StreamTap
+from .errors import Draining, Fault, UpstreamBroken, UpstreamFault
+from .limits import Gate, rate_limit_headers
+from .metrics import Metrics
+from .router import Catalogue, Deployment, Endpoint
+from .upstream.base import Client, Exchange
+from .vocabulary import EMBEDDINGS, Caller, Operation, Usage
+
+log = logging.getLogger(__name__)
+
+Headers = Sequence[tuple[str, str]]
+
+CALLER_LEFT = "caller_left"
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+"""The longest answer that is not a stream. It is held in memory until it is known to be complete."""
+MAX_REFUSAL_BYTES = 64 * 1024
+
+STREAM: Headers = (
+    ("Content-Type", "text/event-stream; charset=utf-8"),
+    ("Cache-Control", "no-cache"),
+    ("X-Accel-Buffering", "no"),
+)
+
+
+class Reply(Protocol):
+    """Writes one answer: `respond` alone, or `begin`, any number of `send`, then `end`.
+
+    Once the caller is gone `send` raises an OSError and the others do nothing.
+    """
+
+    def respond(self, status: int, headers: Headers, body: bytes) -> None:
+        """Write a complete answer."""
+
+    def begin(self, status: int, headers: Headers) -> None:
+        """Start an answer whose length is not known."""
+
+    def send(self, piece: bytes) -> Awaitable[None] | None:
+        """Write a piece; None, or what to await before the next one."""
+
+    def end(self) -> None:
+        """End the body properly."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One request. `caller` is None when `token` has yet to say who it is; `id` is its x-request-id."""
+
+    operation: Operation
+    body: bytes = field(repr=False)
+    id: str
+    token: str | None = field(default=None, repr=False)
+    caller: Caller | None = None
+
+
+class _Outcome:
+    """What becomes of an admitted request; until it is known, that the caller left.
+
+    `first_byte_s` stays None for an answer that is no stream, `usage` where the provider told none.
+    """
+
+    __slots__ = ("first_byte_s", "slug", "status", "usage")
+
+    def __init__(self) -> None:
+        self.status = 499
+        self.slug = CALLER_LEFT
+        self.first_byte_s: float | None = None
+        self.usage: Usage | None = None
+
+    def done(self, status: int, slug: str = "") -> None:
+        self.status = status
+        self.slug = slug
+
+
+@dataclass(slots=True)
+class Rooms:
+    """What the story needs of the house. `secret` makes the pseudonyms that providers see."""
+
+    resolver: TokenResolver
+    gate: Gate
+    client: Client
+    metrics: Metrics
+    secret: bytes = field(repr=False)
+    clock: Callable[[], float]
+
+
+class Gateway:
+    """Serves calls from a catalogue, which `use` replaces at any time for the calls that come then.
+
+    `keepalive_s` is the silence after which a stream gets a comment, 0 for never. With `logs_requests`
+    each request makes a line of INFO, without any of its content.
+    """
+
+    def __init__(
+        self, rooms: Rooms, catalogue: Catalogue, *, keepalive_s: float = 15.0, logs_requests: bool = False
+    ) -> None:
+        self._rooms = rooms
+        self.catalogue = catalogue
+        self.keepalive_s = keepalive_s
+        self._logs_requests = logs_requests
+        self.is_stopping = False
+        """True once requests that still run are about to be cancelled."""
+
+    def use(self, catalogue: Catalogue) -> None:
+        """Serve the calls that come from now on from this catalogue."""
+        self.catalogue = catalogue
+        self._rooms.client.keep_only(catalogue.origins)
+
+    async def serve(self, call: Call, reply: Reply) -> None:
+        """Answer one call, whatever it takes; only a bug is raised, and the cancelling of this task."""
+        began = self._rooms.clock()
+        try:
+            caller = await self.identify(call)
+            asked = open_request(call.operation, call.body)
+            endpoint = self.catalogue.endpoint(asked.asked_model, call.operation, caller)
+        except Fault as fault:
+            self._rooms.metrics.refused(operation=call.operation.name, status=fault.status, slug=fault.slug)
+            answer_fault(reply, fault, call.id, ())
+            return
+        outcome = _Outcome()
+        endpoint.cell.begin()
+        try:
+            await _Serving(self, self._rooms, call, caller, endpoint, asked, reply, outcome, began).run()
+        except BaseException:
+            if outcome.slug is CALLER_LEFT and self.is_stopping:
+                outcome.slug = Draining.slug
+            raise
+        finally:
+            took_s = self._rooms.clock() - began
+            endpoint.cell.end(outcome.status, outcome.slug, took_s, outcome.first_byte_s, outcome.usage)
+            if self._logs_requests:
+                _log_request(call, caller, endpoint, outcome, took_s)
+
+    async def identify(self, call: Call) -> Caller:
+        """Name the caller, who holds the scope of the operation; `AuthFault` otherwise."""
+        resolver = self._rooms.resolver
+        caller = call.caller
+        if caller is None:
+            caller = resolver.peek(call.token) if call.token else None
+            if caller is None:
+                caller = await resolver.resolve(call.token)
+        resolver.rules.require(caller, call.operation.scope)
+        return caller
+
+
+@dataclass(slots=True)
+class _Serving:
+    """One admitted request, from the limits to its last byte."""
+
+    gateway: Gateway
+    rooms: Rooms
+    call: Call
+    caller: Caller
+    endpoint: Endpoint
+    asked: Asked
+    reply: Reply
+    outcome: _Outcome
+    began: float
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    stream: _Stream | None = None
+
+    async def run(self) -> None:
+        """Serve it; a fault is answered, and told in the outcome."""
+        self.headers.append(("x-request-id", self.call.id))
+        try:
+            await self._admit()
+            await self._attempt(self.endpoint.deployment)
+        except Fault as fault:
+            self._fail(fault)
+        except _CallerGone:
+            return
+        except asyncio.CancelledError:
+            if self.gateway.is_stopping:
+                self._fail(Draining("The gateway is restarting; please send the request again."))
+            raise
+        finally:
+            if self.stream is not None:
+                self.stream.close()
+
+    async def _admit(self) -> None:
+        verdict = self.rooms.gate.admit(self.endpoint.name, self.endpoint.limit, self.caller.key)
+        if inspect.isawaitable(verdict):
+            verdict = await verdict
+        if verdict is not None:
+            self.headers += rate_limit_headers(verdict)
+
+    async def _attempt(self, deployment: Deployment) -> None:
+        provider = deployment.provider
+        body = close_request(
+            self.asked,
+            deployment.sent_model,
+            self._pseudonym,
+            asks_for_usage=provider.takes_stream_usage,
+            amend=provider.amend,
+        )
+        if self.asked.is_stream:
+            self.stream = _Stream(self, self.gateway.keepalive_s)
+        sent = provider.send(self.rooms.client, deployment.target, body, deployment.timeouts)
+        exchange = await sent
+        try:
+            if not 200 <= exchange.status < 300:
+                raise await _refusal(deployment, exchange)
+            if self.stream is not None:
+                await self._relay(self.stream, exchange)
+            else:
+                await self._answer(exchange, deployment)
+        finally:
+            exchange.close()
+
+    async def _answer(self, exchange: Exchange, deployment: Deployment) -> None:
+        _require_type(exchange.headers, b"json")
+        body = await exchange.read(MAX_ANSWER_BYTES)
+        self.outcome.usage, is_error = read_answer(body)
+        if is_error:
+            raise deployment.provider.refusal(500, exchange.headers, body)
+        if self.asked.format.operation is EMBEDDINGS:
+            body = with_encoding(body, self.asked.wants_base64)
+        self.outcome.done(exchange.status)
+        self.reply.respond(exchange.status, [*JSON, *self.headers], body)
+
+    async def _relay(self, stream: _Stream, exchange: Exchange) -> None:
+        _require_type(exchange.headers, b"event-stream")
+        tap = stream.tap
+        try:
+            await exchange.relay(stream.write)
+            stream.finish()
+        finally:
+            self.outcome.usage = tap.usage
+        self.outcome.done(200, "upstream_error_in_stream" if tap.has_error else "")
+
+    def _fail(self, fault: Fault) -> None:
+        """Tell the caller: by the status as long as nothing has been sent, by an event afterwards."""
+        if isinstance(fault, UpstreamFault):
+            _log_upstream(self.call, self.endpoint, fault)
+        if self.stream is not None and self.stream.is_begun:
+            self.outcome.done(200, fault.slug)
+            self.stream.fail(fault)
+        else:
+            self.outcome.done(fault.status, fault.slug)
+            answer_fault(self.reply, fault, self.call.id, self.headers[1:])
+
+    def _pseudonym(self) -> str:
+        return hmac.digest(self.rooms.secret, self.caller.key.encode(), "sha256").hex()[:32]
+
+
+class _Stream:
+    """A streamed answer: begins with the first piece, or with the first comment after a long silence."""
+
+    __slots__ = ("_is_full", "_keepalive_s", "_loop", "_serving", "_spoke", "_timer", "is_begun", "tap")
+
+    def __init__(self, serving: _Serving, keepalive_s: float) -> None:
+        self._serving = serving
+        self._keepalive_s = keepalive_s
+        self.tap = StreamTap(hides_usage=not serving.asked.wants_usage)
+        self.is_begun = False  # True once the answer's head is out
+        self._is_full = False  # True while the caller has to read before more is sent
+        self._loop = asyncio.get_running_loop()
+        self._spoke = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        if keepalive_s > 0:
+            self._timer = self._loop.call_later(keepalive_s, self._break_silence)
+
+    def write(self, piece: bytes) -> Awaitable[None] | None:
+        """Pass on what the tap lets through."""
+        passed = self.tap.feed(piece)
+        if not passed:
+            return None
+        outcome = self._serving.outcome
+        if outcome.first_byte_s is None:
+            outcome.first_byte_s = self._serving.rooms.clock() - self._serving.began
+        return self._send(passed)
+
+    def finish(self) -> None:
+        """End the answer, now that the provider has; `UpstreamBroken` when that was too early."""
+        rest = self.tap.close()
+        if rest:
+            self._send(rest)
+        self._serving.reply.end()
+
+    def fail(self, fault: Fault) -> None:
+        """End the answer with an event that SDKs raise as an error."""
+        try:
+            if not self.tap.is_aligned:
+                self._send(b"\n\n")
+            self._send(error_event(fault))
+        except _CallerGone:
+            return
+        self._serving.reply.end()
+
+    def close(self) -> None:
+        """Write no more comments."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _send(self, data: bytes) -> Awaitable[None] | None:
+        if not self.is_begun:
+            self._begin()
+        self._spoke = self._loop.time()
+        try:
+            waiting = self._serving.reply.send(data)
+        except OSError:
+            raise _CallerGone from None
+        if waiting is None:
+            return None
+        return self._wait(waiting)
+
+    async def _wait(self, waiting: Awaitable[None]) -> None:
+        self._is_full = True
+        try:
+            await waiting
+        except OSError:
+            raise _CallerGone from None
+        finally:
+            self._is_full = False
+
+    def _begin(self) -> None:
+        serving = self._serving
+        self.is_begun = True
+        serving.reply.begin(200, [*STREAM, *serving.headers])
+
+    def _break_silence(self) -> None:
+        silence_s = self._loop.time() - self._spoke
+        if silence_s >= self._keepalive_s:
+            silence_s = 0.0
+            self._comment()
+        if self._timer is not None:
+            self._timer = self._loop.call_later(self._keepalive_s - silence_s, self._break_silence)
+
+    def _comment(self) -> None:
+        if self._is_full or not self.tap.is_aligned:
+            return
+        try:
+            self._send(KEEP_ALIVE)
+        except _CallerGone:
+            self.close()  # whoever runs this request is told by the connection
+
+
+class _CallerGone(Exception):  # noqa: N818 - nobody's error
+    """Nobody is left to read the answer."""
+
+
+async def _refusal(deployment: Deployment, exchange: Exchange) -> Fault:
+    """Read what the provider says with its error status, as far as it can be read."""
+    try:
+        body = await exchange.read(MAX_REFUSAL_BYTES)
+    except UpstreamFault:
+        body = b""
+    return deployment.provider.refusal(exchange.status, exchange.headers, body)
+
+
+def _require_type(headers: Mapping[bytes, bytes], wanted: bytes) -> None:
+    found = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
+    if wanted not in found:
+        raise UpstreamBroken(
+            "The model's provider sent an answer of the wrong kind.",
+            detail=f"its Content-Type has no {wanted.decode()}",
+        )
+
+
+def answer_fault(reply: Reply, fault: Fault, request_id: str, headers: Headers) -> None:
+    """Answer with a fault; `headers` are added where the fault has none of the same name."""
+    own = [*JSON, ("x-request-id", request_id), *fault_headers(fault)]
+    names = {name.lower() for name, _ in own}
+    own += [(name, value) for name, value in headers if name.lower() not in names]
+    reply.respond(fault.status, own, error_object(fault))
+
+
+def _log_upstream(call: Call, endpoint: Endpoint, fault: Fault) -> None:
+    """Say which provider failed and how; never what it wrote."""
+    level = logging.INFO if fault.status < 500 else logging.WARNING
+    name = endpoint.deployment.provider.name
+    reason = fault.detail or fault.slug
+    log.log(level, "%s %s: provider %s: %s (%s)", call.id, endpoint.name, name, fault.slug, reason)
+
+
+def _log_request(call: Call, caller: Caller, endpoint: Endpoint, outcome: _Outcome, took_s: float) -> None:
+    log.info(
+        "%s %s %s %s: %d%s in %.3f s",
+        call.id,
+        caller.key,
+        call.operation.name,
+        endpoint.name,
+        outcome.status,
+        f" {outcome.slug}" if outcome.slug else "",
+        took_s,
+    )
