@@ -1,0 +1,166 @@
+"""The hot paths without a RequestHandler: a delegate of the server that hands calls to the gateway.
+
+It takes POST requests of the operations that name their caller by a header. Everything else, such as a
+request from our own pages with their cookie, goes to the application, whose handlers of the same paths
+(`openai`) do the same by the same gateway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Mapping
+from typing import cast
+
+from tornado import httputil
+from typing_extensions import override
+
+from ..auth import has_credentials, token_from_headers
+from ..dialects.faults import JSON, error_object
+from ..errors import Fault, RequestFault
+from ..gateway import Call, Gateway, answer_fault
+from ..vocabulary import Operation
+from .tasks import RequestIds, Tasks
+from .wire import Wire, wire_of
+
+log = logging.getLogger(__name__)
+
+
+class Lane(httputil.HTTPServerConnectionDelegate):
+    """Stands between the server and the application.
+
+    `paths` maps whole request paths to operations; a body may have `max_body_bytes`.
+    """
+
+    def __init__(
+        self,
+        application: httputil.HTTPServerConnectionDelegate,
+        gateway: Gateway,
+        paths: Mapping[str, Operation],
+        ids: RequestIds,
+        tasks: Tasks,
+        max_body_bytes: int,
+    ) -> None:
+        self.application = application
+        self.gateway = gateway
+        self.paths = paths
+        self.ids = ids
+        self.tasks = tasks
+        self.max_body_bytes = max_body_bytes
+
+    @override
+    def start_request(
+        self, server_conn: object, request_conn: httputil.HTTPConnection
+    ) -> httputil.HTTPMessageDelegate:
+        return _Arrival(self, server_conn, request_conn)
+
+    @override
+    def on_close(self, server_conn: object) -> None:
+        self.application.on_close(server_conn)
+
+
+class _Arrival(httputil.HTTPMessageDelegate):
+    """One request while it arrives, and the task that answers it afterwards."""
+
+    __slots__ = (
+        "_connection",
+        "_fault",
+        "_lane",
+        "_operation",
+        "_other",
+        "_pieces",
+        "_server_conn",
+        "_task",
+        "_token",
+    )
+
+    def __init__(self, lane: Lane, server_conn: object, connection: httputil.HTTPConnection) -> None:
+        self._lane = lane
+        self._server_conn = server_conn
+        self._connection = connection
+        self._other: httputil.HTTPMessageDelegate | None = None  # the application's, when it is its request
+        self._operation: Operation | None = None
+        self._token: str | None = None
+        self._fault: RequestFault | None = None  # why it will be refused, once it has arrived
+        self._pieces: list[bytes] = []
+        self._task: asyncio.Task[None] | None = None
+
+    @override
+    def headers_received(
+        self,
+        start_line: httputil.RequestStartLine | httputil.ResponseStartLine,
+        headers: httputil.HTTPHeaders,
+    ) -> Awaitable[None] | None:
+        lane = self._lane
+        operation = None
+        if start_line[0] == "POST":
+            path = cast(str, start_line[1])
+            operation = lane.paths.get(path) or lane.paths.get(path.partition("?")[0])
+        if operation is None or ("Cookie" in headers and not has_credentials(headers)):
+            self._other = lane.application.start_request(self._server_conn, self._connection)
+            return self._other.headers_received(start_line, headers)
+        self._fault = encoding_fault(headers)
+        self._operation = operation
+        self._token = token_from_headers(headers)
+        self._connection.set_max_body_size(lane.max_body_bytes)  # type: ignore[attr-defined]
+        return None
+
+    @override
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        if self._other is not None:
+            return self._other.data_received(chunk)
+        self._pieces.append(chunk)
+        return None
+
+    @override
+    def finish(self) -> None:
+        if self._other is not None:
+            self._other.finish()
+            return
+        lane, operation = self._lane, cast(Operation, self._operation)
+        request_id = lane.ids.next()
+        if self._fault is not None:
+            answer_fault(wire_of(self._connection), self._fault, request_id, ())
+            return
+        pieces = self._pieces
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        call = Call(operation, body, request_id, self._token)
+        self._task = lane.tasks.start(_answer(lane.gateway, call, wire_of(self._connection)))
+        self._connection.set_close_callback(self._task.cancel)  # type: ignore[attr-defined]
+
+    @override
+    def on_connection_close(self) -> None:
+        if self._other is not None:
+            self._other.on_connection_close()
+        elif self._task is not None:
+            self._task.cancel()
+
+
+async def _answer(gateway: Gateway, call: Call, wire: Wire) -> None:
+    try:
+        await gateway.serve(call, wire)
+    except Exception:  # the door between the gateway and its callers: a bug answers 500
+        log.exception("%s: uncaught exception", call.id)
+        answer_bug(wire, call.id)
+
+
+def answer_bug(wire: Wire, request_id: str) -> None:
+    """Answer 500, or cut an answer that has begun; the log has the rest."""
+    fault = Fault("Something went wrong here; the gateway's log says what.")
+    headers = [*JSON, ("x-request-id", request_id)]
+    try:
+        wire.respond(fault.status, headers, error_object(fault))
+    except RuntimeError:  # it has begun
+        wire.abort()
+
+
+def encoding_fault(headers: httputil.HTTPHeaders) -> RequestFault | None:
+    """Return the fault of a compressed body: nothing here would unpack it."""
+    encoding = headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding in ("", "identity"):
+        return None
+    return RequestFault(
+        "The request's body is compressed (Content-Encoding); send it as it is.",
+        slug="unsupported_encoding",
+        status=415,
+    )

@@ -1,0 +1,185 @@
+"""OpenAI's paths as ordinary handlers: what our own pages send with their cookie, and the models.
+
+The POST paths are served by `lane` as well, which takes the requests that carry a token, unless a trait
+switches it off. Settings of the application that are read: `gateway`, `tasks`, `max_body_bytes`,
+`catalogue_info`, and what `base` and `login` name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Sequence
+from typing import Any
+from urllib.parse import unquote
+
+from tornado import web
+from typing_extensions import override
+
+from ..auth import token_from_headers
+from ..errors import BodyTooLarge
+from ..gateway import Call, Gateway
+from ..router import Endpoint
+from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, Caller, Operation
+from .base import BaseHandler
+from .lane import encoding_fault
+from .login import caller_from_cookie
+from .tasks import Tasks
+
+LIST_MODELS = Operation("models", "models:list", "", "/models")
+
+
+class CallerHandler(BaseHandler):
+    """A handler for callers with a token, or with the cookie of our own pages."""
+
+    @property
+    def gateway(self) -> Gateway:
+        """Return the one gateway."""
+        gateway: Gateway = self.settings["gateway"]
+        return gateway
+
+    async def call(self, operation: Operation, body: bytes = b"") -> Call:
+        """Make the call that this request is."""
+        token = token_from_headers(self.request.headers)
+        caller = None if token else await caller_from_cookie(self)
+        return Call(operation, body, self.request_id, token, caller)
+
+
+@web.stream_request_body
+class InvocationHandler(CallerHandler):
+    """A POST path of one operation. It streams its body in, so that its own limit of length counts."""
+
+    methods = "POST"
+
+    @override
+    def initialize(self, operation: Operation) -> None:
+        self.operation = operation
+        self._pieces: list[bytes] = []
+        self._answering: asyncio.Task[None] | None = None
+
+    @override
+    def prepare(self) -> None:
+        if self.request.method == "POST":
+            fault = encoding_fault(self.request.headers)
+            if fault is not None:
+                raise fault
+            connection: Any = self.request.connection
+            connection.set_max_body_size(self.settings["max_body_bytes"])
+
+    @override
+    def data_received(self, chunk: bytes) -> None:
+        self._pieces.append(chunk)
+        if sum(map(len, self._pieces)) > self.settings["max_body_bytes"]:
+            raise BodyTooLarge("The request's body is too long.")
+
+    @override
+    async def post(self) -> None:
+        call = await self.call(self.operation, b"".join(self._pieces))
+        tasks: Tasks = self.settings["tasks"]
+        self._answering = asyncio.ensure_future(self.gateway.serve(call, _HandlerReply(self)))
+        tasks.track(self._answering)
+        await asyncio.wait([self._answering])
+        if not self._answering.cancelled():
+            self._answering.result()
+
+    @override
+    def on_connection_close(self) -> None:
+        if self._answering is not None:
+            self._answering.cancel()
+
+
+class _HandlerReply:
+    """The gateway's answer, written by a RequestHandler."""
+
+    def __init__(self, handler: web.RequestHandler) -> None:
+        self._handler = handler
+
+    def respond(self, status: int, headers: Sequence[tuple[str, str]], body: bytes) -> None:
+        self._head(status, headers)
+        self._handler.finish(body)
+
+    def begin(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
+        self._head(status, headers)
+
+    def send(self, piece: bytes) -> Awaitable[None] | None:
+        self._handler.write(piece)
+        flushed = self._handler.flush()
+        if flushed.done():
+            flushed.result()
+            return None
+        return flushed
+
+    def end(self) -> None:
+        self._handler.finish()
+
+    def _head(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
+        self._handler.clear_header("Cache-Control")
+        self._handler.set_status(status)
+        for name, value in headers:
+            self._handler.set_header(name, value)
+
+
+class ModelsHandler(CallerHandler):
+    """`GET /v1/models`: what this caller may use."""
+
+    @override
+    async def get(self) -> None:
+        caller = await self.identify()
+        endpoints = self.gateway.catalogue.open_to(caller)
+        created = self.settings["loaded_at"]()
+        self.write_json({"object": "list", "data": [model_card(each, created) for each in endpoints]})
+
+    @override
+    async def head(self) -> None:
+        await self.get()
+
+    async def identify(self) -> Caller:
+        """Name the caller, who may list models."""
+        return await self.gateway.identify(await self.call(LIST_MODELS))
+
+    def write_json(self, document: object) -> None:
+        """Write an answer."""
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps(document))
+
+
+class ModelHandler(ModelsHandler):
+    """`GET /v1/models/{id}`: one of them."""
+
+    @override
+    async def get(self, name: str = "") -> None:
+        caller = await self.identify()
+        endpoint = self.gateway.catalogue.described(unquote(name), caller)
+        self.write_json(model_card(endpoint, self.settings["loaded_at"]()))
+
+    @override
+    async def head(self, name: str = "") -> None:
+        await self.get(name)
+
+
+def model_card(endpoint: Endpoint, created: int) -> dict[str, object]:
+    """Describe an endpoint as OpenAI describes a model, with what it serves and for how much of it.
+
+    `created` is when the configuration was loaded, in seconds of Unix time.
+    """
+    card: dict[str, object] = {
+        "id": endpoint.name,
+        "object": "model",
+        "created": created,
+        "owned_by": endpoint.deployment.provider.name,
+        "endpoint_type": endpoint.operation.endpoint_type,
+    }
+    if endpoint.description is not None:
+        card["description"] = endpoint.description
+    if endpoint.limit is not None:
+        limit = endpoint.limit
+        card["limit"] = {"calls": limit.calls, "renewal_period": limit.renewal_period, "key": limit.key}
+    return card
+
+
+POST_PATHS = {
+    f"{version}{operation.path}": operation
+    for operation in (CHAT, COMPLETIONS, EMBEDDINGS)
+    for version in ("/v1", "")
+}
+"""Paths after the prefix, with and without the version, and what they do."""

@@ -1,0 +1,62 @@
+"""The one table of URLs. Every path is served below the service's prefix, and without it.
+
+The Hub's proxy passes the prefix on; a gateway that is reached directly, or behind an ingress that cuts
+the prefix off, is asked without.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from tornado import web
+
+from ..vocabulary import Operation
+from . import ops, pages
+from .base import NotFoundHandler
+from .login import OAuthCallbackHandler
+from .openai import POST_PATHS, InvocationHandler, ModelHandler, ModelsHandler
+
+Rule = tuple[str, type[web.RequestHandler], dict[str, Any]]
+
+
+def rules(prefix: str) -> list[Rule]:
+    """Return tornado's rules; `prefix` begins and ends with a slash."""
+    return [
+        (f"{re.escape(base)}{pattern}", handler, arguments)
+        for base in dict.fromkeys((prefix, "/"))
+        for pattern, handler, arguments in _patterns()
+    ]
+
+
+def hot_paths(prefix: str) -> dict[str, Operation]:
+    """Return the whole paths of the operations, for the lane."""
+    bases = dict.fromkeys((prefix.rstrip("/"), ""))
+    return {f"{base}{path}": operation for base in bases for path, operation in POST_PATHS.items()}
+
+
+def application(prefix: str, **settings: Any) -> web.Application:
+    """Make the application of all handlers; what the settings are is said by the modules of this room."""
+    return web.Application(
+        [(pattern, handler, arguments) for pattern, handler, arguments in rules(prefix)],
+        default_handler_class=NotFoundHandler,
+        log_function=settings.pop("log_function", _no_access_log),
+        **settings,
+    )
+
+
+def _no_access_log(handler: web.RequestHandler) -> None:
+    """Write nothing: the gateway's own line has what matters, and a query string stays out."""
+
+
+def _patterns() -> Iterator[Rule]:
+    for path, operation in POST_PATHS.items():
+        yield re.escape(path[1:]), InvocationHandler, {"operation": operation}
+    for version in ("v1/", ""):
+        yield f"{version}models", ModelsHandler, {}
+        yield f"{version}models/(.+)", ModelHandler, {}
+    for pattern, ops_handler in ops.ROUTES:
+        yield pattern, ops_handler, {}
+    yield from pages.ROUTES
+    yield "oauth_callback", OAuthCallbackHandler, {}

@@ -1,0 +1,54 @@
+"""The requests that are being answered now, and how each is named."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Coroutine
+from itertools import count
+
+
+class RequestIds:
+    """Names requests, such as `req_5f3a9c01d2e4_1a`: a part for the process, and a number within it."""
+
+    def __init__(self) -> None:
+        self._start = f"req_{secrets.token_hex(6)}_"
+        self._numbers = count(1)
+
+    def next(self) -> str:
+        """Return the next name."""
+        return f"{self._start}{next(self._numbers):x}"
+
+
+class Tasks:
+    """Holds the tasks that answer requests, so that they can be waited for, and ended."""
+
+    def __init__(self) -> None:
+        self._running: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def start(self, answering: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        """Run it, and hold it until it is over."""
+        task = asyncio.get_running_loop().create_task(answering)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    def track(self, task: asyncio.Task[None]) -> None:
+        """Hold a task that somebody else runs."""
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def wait(self, seconds: float) -> bool:
+        """Wait until none runs; False when some still do after that time."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
+        return not self._running
+
+    async def cancel(self) -> None:
+        """End what still runs, and wait for the ends."""
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
