@@ -1,0 +1,1 @@
+"""The process: what the operator sets, how the rooms are joined, how it starts, reloads and stops."""

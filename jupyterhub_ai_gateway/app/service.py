@@ -1,0 +1,295 @@
+"""One running gateway: joins the rooms, listens, takes new configurations, and ends in peace."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import gc
+import logging
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from tornado.httpserver import HTTPServer as TornadoServer
+from tornado.httputil import HTTPServerConnectionDelegate
+from tornado.netutil import bind_sockets
+
+from .._version import __version__
+from ..auth import GatewayHubOAuth, TokenResolver, cookie_secret_from
+from ..config import FileWatch, GatewayConfig
+from ..errors import ConfigFault
+from ..gateway import Gateway, Rooms
+from ..handlers.connection import ConnectionLimits, HTTPServer
+from ..handlers.lane import Lane
+from ..handlers.pages import Site
+from ..handlers.routes import application, hot_paths
+from ..handlers.tasks import RequestIds, Tasks
+from ..limits import Gate, MemoryStore
+from ..metrics import ConfigurationState, Metrics
+from ..providers.registry import Providers
+from ..router import Catalogue
+from ..router.catalogue import build
+from ..upstream import make_client
+from ..vocabulary import utcnow
+from .options import Options
+
+log = logging.getLogger(__name__)
+
+_CUT_WAIT_S = 1.0
+_GC_THRESHOLDS = (50_000, 20, 50)
+"""What a process of many small short-lived values needs; measured by `make bench`."""
+
+
+class Service:
+    """A gateway from `start` to `stop`. `port` is the real one once it listens.
+
+    `providers` are read from the installed packages; tests and embedders may bring their own.
+    """
+
+    def __init__(self, options: Options, providers: Providers | None = None) -> None:
+        self.options = options
+        self.port = options.port
+        self.is_draining = False
+        self.version = __version__
+        self._providers = providers or Providers.installed()
+        self._started = time.monotonic()
+        self._state = ConfigurationState(loaded_at=utcnow(), endpoints=0)
+        self._loaded_s = 0
+        self._watch = FileWatch(options.files)
+        self._reloading = asyncio.Lock()
+        self._tasks = Tasks()
+        self._server: HTTPServer | TornadoServer | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._ended = asyncio.Event()
+
+    @property
+    def uptime_s(self) -> float:
+        """Return how long ago the process was made."""
+        return time.monotonic() - self._started
+
+    def configuration(self) -> ConfigurationState:
+        """Return what is in use."""
+        return self._state
+
+    async def start(self) -> None:
+        """Listen. `ConfigFault` when the configuration is wrong or the port is taken."""
+        options = self.options
+        config = await asyncio.to_thread(options.load)
+        self._join(config)
+        await self._listen()
+        log.info(
+            "Serving %s at http%s://%s:%d%s (version %s)",
+            _counted(len(config.endpoints), "endpoint"),
+            "s" if options.ssl_context else "",
+            options.host,
+            self.port,
+            options.hub.prefix,
+            __version__,
+        )
+        if options.reload_poll_s > 0:
+            self._watching = asyncio.create_task(self._watch_files())
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GC_THRESHOLDS)
+
+    def _join(self, config: GatewayConfig) -> None:
+        options = self.options
+        hub = options.hub
+        self.metrics = Metrics(options.metrics_namespace)
+        self.resolver = TokenResolver(
+            hub.api_url,
+            hub.service_name,
+            access_scopes=hub.access_scopes,
+            ttl_s=options.auth_ttl_s,
+            grace_s=options.auth_grace_s,
+            token_url=f"{hub.public_hub_url}token",
+            ssl_context=hub.ssl_context,
+        )
+        self.client = make_client(options.http_client)
+        catalogue = self._catalogue(config)
+        secret = cookie_secret_from(hub.api_token)
+        gate = Gate(MemoryStore(), time.monotonic)
+        rooms = Rooms(self.resolver, gate, self.client, self.metrics, secret, time.monotonic)
+        self.gateway = Gateway(
+            rooms, catalogue, keepalive_s=options.keepalive_s, logs_requests=options.log_requests
+        )
+        self._took(config)
+        self.metrics.watch_auth(self.resolver)
+        self.metrics.watch_connections(lambda: self.client.open_connections)
+        self.metrics.watch_configuration(self.configuration)
+        self.metrics.watch_version(__version__)
+
+    def _catalogue(self, config: GatewayConfig) -> Catalogue:
+        return build(config, self._providers.make, self.metrics, self.resolver.rules.scope)
+
+    def _took(self, config: GatewayConfig) -> None:
+        for warning in config.warnings:
+            log.warning("Configuration: %s", warning)
+        self._state = replace(
+            self._state, loaded_at=utcnow(), endpoints=len(config.endpoints), last_error=None
+        )
+        self._loaded_s = int(self._state.loaded_at.timestamp())
+        self._watch.watch(config.files)
+
+    # Listening
+
+    async def _listen(self) -> None:
+        options = self.options
+        self._ids = RequestIds()
+        app = application(options.hub.prefix, **self._settings())
+        delegate: HTTPServerConnectionDelegate = app
+        if options.fast_lane:
+            paths = hot_paths(options.hub.prefix)
+            delegate = Lane(app, self.gateway, paths, self._ids, self._tasks, options.max_body_bytes)
+        sockets = _bind(options.host, options.port)
+        self.port = sockets[0].getsockname()[1]
+        self._server = self._make_server(delegate)
+        if isinstance(self._server, TornadoServer):
+            self._server.add_sockets(sockets)
+        else:
+            await self._server.start(sockets)
+
+    def _make_server(self, delegate: HTTPServerConnectionDelegate) -> HTTPServer | TornadoServer:
+        options = self.options
+        if options.http_server == "tornado":
+            return TornadoServer(
+                delegate,
+                xheaders=options.xheaders,
+                ssl_options=options.ssl_context,
+                max_body_size=options.max_body_bytes,
+                max_buffer_size=options.max_body_bytes + 1024 * 1024,
+                idle_connection_timeout=3600,
+            )
+        limits = ConnectionLimits(max_body_bytes=options.max_body_bytes)
+        return HTTPServer(delegate, limits, ssl_context=options.ssl_context, xheaders=options.xheaders)
+
+    def _settings(self) -> dict[str, Any]:
+        options, hub = self.options, self.options.hub
+        secret = cookie_secret_from(hub.api_token)
+        return {
+            "gateway": self.gateway,
+            "tasks": self._tasks,
+            "request_ids": self._ids,
+            "loaded_at": lambda: self._loaded_s,
+            "max_body_bytes": options.max_body_bytes,
+            "status": self,
+            "metrics": self.metrics,
+            "metrics_enabled": options.metrics_enabled,
+            "authenticate_prometheus": options.authenticate_prometheus,
+            "resolver": self.resolver,
+            "site": Site(
+                title=options.docs_title,
+                description=options.docs_description,
+                version=__version__,
+                prefix=hub.prefix,
+                hub_url=hub.public_hub_url,
+                service_name=hub.service_name,
+                public_url=hub.public_url,
+            ),
+            "hub_auth": GatewayHubOAuth(
+                self.resolver,
+                secret,
+                api_url=hub.api_url,
+                api_token=hub.api_token,
+                base_url=hub.prefix,
+                oauth_client_id=hub.client_id,
+                oauth_redirect_uri=hub.redirect_uri,
+                **_hub_traits(hub.public_hub_url),
+            ),
+            "cookie_secret": secret,
+        }
+
+    # New configurations
+
+    async def reload(self) -> bool:
+        """Take the configuration anew; False when it is wrong, and the old one stays in use."""
+        async with self._reloading:
+            try:
+                config = await asyncio.to_thread(self.options.load)
+                catalogue = self._catalogue(config)
+            except ConfigFault as fault:
+                self._refuse(fault)
+                return False
+            self.gateway.use(catalogue)
+            self._state = replace(self._state, successes=self._state.successes + 1)
+            self._took(config)
+            log.info("Loaded the configuration anew: %s", _counted(len(config.endpoints), "endpoint"))
+            return True
+
+    def _refuse(self, fault: ConfigFault) -> None:
+        log.error("The new configuration is not used, the old one stays: %s", fault)
+        failures = self._state.failures + 1
+        self._state = replace(self._state, failures=failures, last_error=str(fault))
+        self._watch.watch(dict.fromkeys((*self._watch.paths, *fault.files)))
+
+    async def _watch_files(self) -> None:
+        while True:
+            await asyncio.sleep(self.options.reload_poll_s)
+            if await asyncio.to_thread(self._watch.changed):
+                await self.reload()
+
+    # The end
+
+    def end(self) -> None:
+        """Begin to stop; `run` returns once that is done. Safe in a signal handler of the loop."""
+        self._ended.set()
+
+    async def run(self) -> None:
+        """Start, serve until `end`, and stop."""
+        await self.start()
+        try:
+            await self._ended.wait()
+        finally:
+            await self.stop()
+
+    async def stop(self) -> None:
+        """Take no new requests, let those that run finish within `drain_timeout_s`, then cut them off."""
+        options = self.options
+        self.is_draining = True
+        if self._watching is not None:
+            self._watching.cancel()
+        if options.drain_delay_s > 0:
+            await asyncio.sleep(options.drain_delay_s)
+        log.info("Stopping: %s still running", _counted(len(self._tasks), "request"))
+        if self._server is not None:
+            self._server.stop()
+        if not await self._tasks.wait(options.drain_timeout_s):
+            log.warning("Cut off %s that took too long", _counted(len(self._tasks), "request"))
+            self.gateway.is_stopping = True
+            await self._tasks.cancel()
+        if self._server is not None:
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._server.close_all_connections(), _CUT_WAIT_S)
+        await self.client.close()
+        await self.resolver.close()
+        log.info("Stopped")
+
+
+def _hub_traits(public_hub_url: str) -> dict[str, Any]:
+    """Split the Hub's public address into what JupyterHub's library wants."""
+    scheme, separator, rest = public_hub_url.partition("://")
+    if not separator:
+        return {"hub_prefix": public_hub_url}
+    host, _, path = rest.partition("/")
+    return {"hub_host": f"{scheme}://{host}", "hub_prefix": f"/{path}"}
+
+
+def _bind(host: str, port: int) -> Sequence[Any]:
+    try:
+        return bind_sockets(port, None if host in ("", "*") else host)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            problem = (
+                f"port {port} of {host} is in use. Another gateway may still run there, such as one that "
+                "outlived a Hub that was killed: stop it, or choose another port"
+            )
+        else:
+            problem = f"cannot listen on {host}, port {port}: {os.strerror(error.errno or 0)}"
+        raise ConfigFault("port", problem) from None
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
