@@ -47,25 +47,34 @@ class UsageObject(msgspec.Struct):
         )
 
 
+NOTHING = msgspec.Raw()
+"""What a field is that is not there."""
+
+
 class _Answer(msgspec.Struct):
-    usage: msgspec.Raw | None = None
-    error: msgspec.Raw | None = None
-    choices: msgspec.Raw | None = None
-    data: msgspec.Raw | None = None
+    usage: msgspec.Raw = NOTHING
+    error: msgspec.Raw = NOTHING
+    choices: msgspec.Raw = NOTHING
+    data: msgspec.Raw = NOTHING
 
 
 _answer = msgspec.json.Decoder(_Answer).decode
 _usage_object = msgspec.json.Decoder(UsageObject).decode
 
 
-def read_usage(raw: msgspec.Raw | None) -> Usage | None:
+def read_usage(raw: msgspec.Raw) -> Usage | None:
     """Read a usage object; None when there is none, or one that makes no sense."""
-    if raw is None:
+    if not is_given(raw):
         return None
     try:
         return _usage_object(raw).usage()
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+def is_given(raw: msgspec.Raw) -> bool:
+    """Say whether a field is there, and not null."""
+    return bytes(raw) not in (b"", b"null")
 
 
 def read_answer(body: bytes) -> tuple[Usage | None, bool]:
@@ -78,8 +87,8 @@ def read_answer(body: bytes) -> tuple[Usage | None, bool]:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         text = "The model's provider sent an answer that is not valid JSON."
         raise UpstreamBroken(text, detail="the answer is not a JSON object") from None
-    is_error = answer.error is not None and answer.choices is None and answer.data is None
-    return read_usage(answer.usage), is_error and bytes(answer.error or b"") != b"null"
+    is_error = is_given(answer.error) and not is_given(answer.choices) and not is_given(answer.data)
+    return read_usage(answer.usage), is_error
 
 
 def with_encoding(body: bytes, wants_base64: bool) -> bytes:

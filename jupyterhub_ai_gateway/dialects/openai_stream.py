@@ -10,7 +10,7 @@ import msgspec
 
 from ..errors import UpstreamBroken
 from ..vocabulary import Usage
-from .openai_answer import read_usage
+from .openai_answer import NOTHING, read_usage
 
 DONE: Final = b"data: [DONE]\n\n"
 KEEP_ALIVE: Final = b": keep-alive\n\n"
@@ -27,7 +27,7 @@ _LATEST = 16
 
 
 class _Chunk(msgspec.Struct):
-    usage: msgspec.Raw | None = None
+    usage: msgspec.Raw = NOTHING
     choices: list[msgspec.Raw] | None = None
 
 
