@@ -99,11 +99,11 @@ def with_encoding(body: bytes, wants_base64: bool) -> bytes:
     wrong = _EMBEDDING_AS_LIST if wants_base64 else _EMBEDDING_AS_TEXT
     if wrong.search(body) is None:
         return body
-    document = msgspec.json.decode(body)
     try:
+        document = msgspec.json.decode(body)
         for item in document["data"]:
             item["embedding"] = _packed(item["embedding"]) if wants_base64 else _unpacked(item["embedding"])
-    except (KeyError, TypeError, ValueError, OverflowError):
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
         text = "The model's provider sent embeddings that cannot be read."
         raise UpstreamBroken(text, detail="an embedding is neither a list of numbers nor base64") from None
     return msgspec.json.encode(document)
