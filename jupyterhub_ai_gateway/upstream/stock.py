@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import ssl
 from collections.abc import Awaitable, Collection, Sequence
 from typing import TypeVar
@@ -19,6 +20,8 @@ from .failures import broken, cut_short, timed_out, too_long, unreachable
 T = TypeVar("T")
 
 _MAX_HEADER_BYTES = 65536
+_LONG_BYTES = 1024 * 1024
+"""Above this aiohttp wants a body in pieces."""
 _NEVER = float("inf")
 
 
@@ -56,16 +59,8 @@ class StockClient(Client):
         clock = _Clock(timeouts)
         pool.in_use += 1
         try:
-            response = await clock.limit(
-                pool.session.request(
-                    target.method,
-                    URL(f"{origin.scheme}://{origin.authority}{target.path}", encoded=True),
-                    data=body,
-                    headers=CIMultiDict([*target.headers, *headers]),
-                    allow_redirects=False,
-                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect_s),
-                ),
-                timeouts.first_byte_s,
+            response = await self._respond(
+                pool, target, CIMultiDict([*target.headers, *headers]), body, clock
             )
         except BaseException as error:
             self._leave(pool)
@@ -75,6 +70,31 @@ class StockClient(Client):
             exchange.close()
             raise broken(origin, "an answer that is compressed, unasked")
         return exchange
+
+    async def _respond(
+        self, pool: _Pool, target: Target, headers: CIMultiDict[str], body: bytes, clock: _Clock
+    ) -> aiohttp.ClientResponse:
+        """Ask; once more where a pooled connection may have been closed meanwhile."""
+        url = URL(f"{target.origin.scheme}://{target.origin.authority}{target.path}", encoded=True)
+        for may_be_stale in (pool.has_idle, False):
+            try:
+                return await clock.limit(
+                    pool.session.request(
+                        target.method,
+                        url,
+                        data=io.BytesIO(body) if len(body) > _LONG_BYTES else body,
+                        headers=headers,
+                        allow_redirects=False,
+                        timeout=aiohttp.ClientTimeout(total=None, sock_connect=clock.connect_s),
+                    ),
+                    clock.first_byte_s,
+                )
+            except aiohttp.ClientConnectorError:
+                raise
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                if not may_be_stale:
+                    raise
+        raise AssertionError("the second attempt returns or raises")
 
     @override
     def keep_only(self, origins: Collection[Origin]) -> None:
@@ -134,6 +154,12 @@ class _Pool:
         self.is_retired = False  # True once no new request comes
 
     @property
+    def has_idle(self) -> bool:
+        """Say whether a connection may be used again."""
+        connector = self.session.connector
+        return connector is not None and bool(connector._conns)
+
+    @property
     def open_connections(self) -> int:
         connector = self.session.connector
         if connector is None:
@@ -146,6 +172,8 @@ class _Clock:
 
     def __init__(self, timeouts: Timeouts) -> None:
         self._loop = asyncio.get_running_loop()
+        self.connect_s = timeouts.connect_s
+        self.first_byte_s = timeouts.first_byte_s
         self.idle_s = timeouts.idle_s
         self._end = _NEVER if timeouts.total_s is None else self._loop.time() + timeouts.total_s
 

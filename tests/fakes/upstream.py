@@ -517,7 +517,8 @@ class _Line(asyncio.Protocol):
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.set_write_buffer_limits(high=0)
+        if self.transport.get_extra_info("sslcontext") is None:  # over TLS asyncio would not resume
+            self.transport.set_write_buffer_limits(high=0)
         self._upstream.connections += 1
         self._upstream._lines.add(self)
         self._number = self._upstream.connections
