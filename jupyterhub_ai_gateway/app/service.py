@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -39,8 +38,6 @@ from .options import Options
 log = logging.getLogger(__name__)
 
 _CUT_WAIT_S = 1.0
-_GC_THRESHOLDS = (50_000, 20, 50)
-"""What a process of many small short-lived values needs; measured by `make bench`."""
 
 
 class Service:
@@ -91,9 +88,6 @@ class Service:
         )
         if options.reload_poll_s > 0:
             self._watching = asyncio.create_task(self._watch_files())
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*_GC_THRESHOLDS)
 
     def _join(self, config: GatewayConfig) -> None:
         options = self.options
@@ -237,9 +231,11 @@ class Service:
         """Begin to stop; `run` returns once that is done. Safe in a signal handler of the loop."""
         self._ended.set()
 
-    async def run(self) -> None:
-        """Start, serve until `end`, and stop."""
+    async def run(self, *, started: Callable[[], None] | None = None) -> None:
+        """Start, call `started`, serve until `end`, and stop."""
         await self.start()
+        if started is not None:
+            started()
         try:
             await self._ended.wait()
         finally:

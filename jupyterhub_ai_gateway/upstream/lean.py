@@ -24,6 +24,7 @@ from typing_extensions import override
 from ..errors import UpstreamTimeout
 from ..vocabulary import Timeouts
 from .base import Client, Exchange, Origin, Target, Write
+from .deadline import timeout
 from .failures import broken, cut_short, timed_out, too_long, unreachable
 
 log = logging.getLogger(__name__)
@@ -110,16 +111,14 @@ class LeanClient(Client):
         limit_s = min(timeouts.connect_s or _NEVER, total_at - loop.time())
         context = self._context(origin)
         try:
-            _, connection = await asyncio.wait_for(
-                loop.create_connection(
+            async with timeout(None if limit_s == _NEVER else max(0.0, limit_s)):
+                _, connection = await loop.create_connection(
                     lambda: _Connection(self, origin, loop),
                     origin.host,
                     origin.port,
                     ssl=context,
                     server_hostname=origin.host if context is not None else None,
-                ),
-                None if limit_s == _NEVER else max(0.0, limit_s),
-            )
+                )
         except (TimeoutError, asyncio.TimeoutError):
             raise timed_out(origin, "connecting") from None
         except (OSError, ssl.SSLError, UnicodeError) as error:

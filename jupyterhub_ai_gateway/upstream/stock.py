@@ -15,6 +15,7 @@ from yarl import URL
 
 from ..vocabulary import Timeouts
 from .base import Client, Exchange, Origin, Target, Write
+from .deadline import timeout
 from .failures import broken, cut_short, timed_out, too_long, unreachable
 
 T = TypeVar("T")
@@ -180,7 +181,8 @@ class _Clock:
     async def limit(self, awaitable: Awaitable[T], seconds: float | None) -> T:
         """Wait no longer than this, nor beyond the total."""
         left = min(_NEVER if seconds is None else seconds, self._end - self._loop.time())
-        return await asyncio.wait_for(awaitable, None if left == _NEVER else max(0.0, left))
+        async with timeout(None if left == _NEVER else max(0.0, left)):
+            return await awaitable
 
 
 class _StockExchange(Exchange):
