@@ -28,7 +28,7 @@ class BaseHandler(web.RequestHandler):
     @override
     def set_default_headers(self) -> None:
         if not hasattr(self, "request_id"):
-            ids: RequestIds = self.settings["request_ids"]
+            ids: RequestIds = self.settings.setdefault("request_ids", RequestIds())
             self.request_id = ids.next()
         self.set_header("x-request-id", self.request_id)
         self.set_header("Cache-Control", "no-store")

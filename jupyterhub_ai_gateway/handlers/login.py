@@ -6,24 +6,22 @@ A request that is no browser's page load gets an error, never a redirect.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from html import escape
 from http.client import responses
-from types import TracebackType
 from typing import Any, Protocol
 
 from jupyterhub.services.auth import HubOAuthCallbackHandler, HubOAuthenticated
 from tornado import httputil, web
-from tornado.log import gen_log
 from typing_extensions import override
 
 from ..auth import GatewayHubOAuth, has_credentials
 from ..errors import Fault, Forbidden
 from ..vocabulary import Caller
+from .base import BaseHandler
 
 
-class Page(HubOAuthenticated, web.RequestHandler):  # type: ignore[misc]  # the Hub's library has no types
+class Page(HubOAuthenticated, BaseHandler):  # type: ignore[misc]  # the Hub's library has no types
     """What pages and the login's callback share: whose cookies count, and faults that people can read."""
 
     @property
@@ -38,33 +36,14 @@ class Page(HubOAuthenticated, web.RequestHandler):  # type: ignore[misc]  # the 
         return None
 
     @override
-    def log_exception(
-        self,
-        typ: type[BaseException] | None,
-        value: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        if isinstance(value, Fault):
-            gen_log.info("%d %s: %s", value.status, self._request_summary(), value.detail or value.slug)
-        else:
-            super().log_exception(typ, value, tb)
-
-    @override
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
+    def write_fault(self, fault: Fault) -> None:
         """Answer in words: a small page for a browser, the gateway's error object for a program."""
-        error = (kwargs.get("exc_info") or (None, None))[1]
-        fault = error if isinstance(error, Fault) else _fault_from(error, status_code)
-        self.set_status(fault.status)
-        for name, value in fault.headers:
-            self.set_header(name, value)
-        if fault.retry_after_s is not None:
-            self.set_header("Retry-After", f"{max(1, round(fault.retry_after_s))}")
         if accepts_html(self.request):
             self.set_header("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'")
+            self.set_header("Content-Type", "text/html; charset=UTF-8")
             self.finish(_error_page(fault))
         else:
-            self.set_header("Content-Type", "application/json")
-            self.finish(_error_object(fault))
+            super().write_fault(fault)
 
 
 class PageHandler(Page):
@@ -115,18 +94,6 @@ def accepts_html(request: httputil.HTTPServerRequest) -> bool:
         "text/html" in request.headers.get("Accept", "")
         or request.headers.get("Sec-Fetch-Mode") == "navigate"
     )
-
-
-def _fault_from(error: BaseException | None, status: int) -> Fault:
-    """Make a fault of tornado's own errors; the text of an unexpected one stays in the log."""
-    if isinstance(error, web.HTTPError) and status < 500:
-        return Fault(error.log_message or error.reason or "This request was refused.", status=status)
-    return Fault("Something went wrong here; the gateway's log says what.", status=status)
-
-
-def _error_object(fault: Fault) -> str:
-    error = {"message": fault.public, "type": fault.kind, "param": fault.param, "code": fault.slug}
-    return json.dumps({"error": error, "detail": fault.public})
 
 
 def _error_page(fault: Fault) -> str:

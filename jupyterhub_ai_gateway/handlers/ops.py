@@ -7,17 +7,14 @@ are read: `status`, `metrics`, `metrics_enabled`, `authenticate_prometheus`, `re
 from __future__ import annotations
 
 import asyncio
-import json
-from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 from tornado import web
-from tornado.log import gen_log
 from typing_extensions import override
 
 from ..auth import TokenResolver, token_from_headers
-from ..errors import Fault, MethodNotAllowed, NotFound
 from ..metrics import ConfigurationState, Metrics
+from .base import BaseHandler
 
 READ_METRICS = "read:metrics"
 """The Hub's own scope; a service that holds it needs no access to ours."""
@@ -42,8 +39,8 @@ class Status(Protocol):
         """Return what configuration is in use, and whether the newest file was good."""
 
 
-class OpsHandler(web.RequestHandler):
-    """What they share: no cache keeps the answer, and a fault is the gateway's one error object."""
+class OpsHandler(BaseHandler):
+    """What they share: the process's own view, and HEAD."""
 
     @property
     def status(self) -> Status:
@@ -52,56 +49,11 @@ class OpsHandler(web.RequestHandler):
         return status
 
     @override
-    def set_default_headers(self) -> None:
-        self.set_header("Cache-Control", "no-store")
-        self.set_header("X-Content-Type-Options", "nosniff")
-
-    @override
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        finish_with_fault(self, (kwargs.get("exc_info") or (None, None))[1], status_code)
-
-    @override
-    def log_exception(
-        self,
-        typ: type[BaseException] | None,
-        value: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        if isinstance(value, Fault):
-            gen_log.info("%d %s: %s", value.status, self._request_summary(), value.detail or value.slug)
-        else:
-            super().log_exception(typ, value, tb)
-
-    @override
     async def head(self) -> None:
         """Answer HEAD as GET; the server leaves out the body."""
         answer = self.get()
         if answer is not None:
             await answer
-
-
-def finish_with_fault(handler: web.RequestHandler, error: BaseException | None, status: int) -> None:
-    """Answer with the one error object, whatever went wrong."""
-    fault = _fault_of(error, status)
-    handler.set_status(fault.status)
-    for name, value in fault.headers:
-        handler.set_header(name, value)
-    if fault.retry_after_s is not None:
-        handler.set_header("Retry-After", f"{max(1, round(fault.retry_after_s))}")
-    shown = {"message": fault.public, "type": fault.kind, "param": fault.param, "code": fault.slug}
-    handler.set_header("Content-Type", "application/json")
-    handler.finish(json.dumps({"error": shown, "detail": fault.public}))
-
-
-def _fault_of(error: BaseException | None, status: int) -> Fault:
-    """Make a fault of tornado's own errors; the text of an unexpected one stays in the log."""
-    if isinstance(error, Fault):
-        return error
-    if status == 404:
-        return NotFound("There is nothing at this path.")
-    if status == 405:
-        return MethodNotAllowed("This path answers GET and HEAD.", headers=[("Allow", "GET, HEAD")])
-    return Fault("Something went wrong here; the gateway's log says what.", status=status)
 
 
 class HealthHandler(OpsHandler):

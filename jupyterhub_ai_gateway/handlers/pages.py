@@ -12,9 +12,10 @@ from typing import Any
 from tornado import web
 from typing_extensions import override
 
+from .base import BaseHandler
 from .login import PageHandler, accepts_html
 from .openapi import OAuthUrls, document
-from .ops import OpsHandler, finish_with_fault
+from .ops import OpsHandler
 
 STATIC = Path(__file__).parent / "static"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -128,7 +129,7 @@ class DocsHandler(PageHandler):
         return str(TEMPLATES)
 
 
-class AssetHandler(web.StaticFileHandler):
+class AssetHandler(BaseHandler, web.StaticFileHandler):
     """`/static/…`: the files of the page, for everybody; those asked for by content are kept for long."""
 
     @override
@@ -140,10 +141,6 @@ class AssetHandler(web.StaticFileHandler):
     def get_content_type(self) -> str:
         # Not what this machine thinks of the suffix: browsers refuse a script of another type
         return _CONTENT_TYPES[Path(self.absolute_path or "").suffix]
-
-    @override
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        finish_with_fault(self, (kwargs.get("exc_info") or (None, None))[1], status_code)
 
 
 class FaviconHandler(AssetHandler):

@@ -243,7 +243,7 @@ async def test_only_the_assets_are_served(path: str) -> None:
 async def test_missing_asset_is_the_one_error_object() -> None:
     async with running() as service:
         reply = await service.get("static/nothing.js")
-        assert json.loads(reply.text)["error"]["code"] == "not_found"
+        assert json.loads(reply.text)["error"]["code"] == "path_not_found"
 
 
 async def test_favicon() -> None:
