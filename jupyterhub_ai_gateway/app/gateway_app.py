@@ -144,7 +144,7 @@ class AIGateway(Application):
     exit_with_parent = Bool(
         help="Stop when the Hub that started this process is gone; on for a managed service."
     ).tag(config=True)
-    generate_config = Bool(False)
+    generate_config = Bool(False, help="Write the settings file and exit.").tag(config=True)
 
     @default("config_file")
     def _config_file(self) -> str:
