@@ -236,7 +236,7 @@ class _Serving:
         if self.asked.format.operation is EMBEDDINGS:
             body = with_encoding(body, self.asked.wants_base64)
         self.outcome.done(exchange.status)
-        self.reply.respond(exchange.status, [*JSON, *self.headers], body)
+        self.reply.respond(exchange.status, [*JSON, *self.headers], deployment.without_secrets(body))
 
     async def _relay(self, stream: _Stream, exchange: Exchange) -> None:
         _require_type(exchange.headers, b"event-stream")
@@ -288,13 +288,13 @@ class _Stream:
         outcome = self._serving.outcome
         if outcome.first_byte_s is None:
             outcome.first_byte_s = self._serving.rooms.clock() - self._serving.began
-        return self._send(passed)
+        return self._send(self._serving.endpoint.deployment.without_secrets(passed))
 
     def finish(self) -> None:
         """End the answer, now that the provider has; `UpstreamBroken` when that was too early."""
         rest = self.tap.close()
         if rest:
-            self._send(rest)
+            self._send(self._serving.endpoint.deployment.without_secrets(rest))
         self._serving.reply.end()
 
     def fail(self, fault: Fault) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from types import TracebackType
 from typing import Any
 
@@ -54,10 +55,15 @@ class BaseHandler(web.RequestHandler):
         value: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
+        """Say what went wrong, by the request's name: paths and queries are a caller's own text."""
         if isinstance(value, Fault):
-            gen_log.info("%d %s: %s", value.status, self._request_summary(), value.detail or value.slug)
-        else:
-            super().log_exception(typ, value, tb)
+            gen_log.info("%s %d: %s", self.request_id, value.status, value.detail or value.slug)
+        elif isinstance(value, web.HTTPError):
+            # Without its arguments: they are a caller's own text
+            level = logging.WARNING if value.log_message else logging.INFO
+            gen_log.log(level, "%s %d: %s", self.request_id, value.status_code, value.log_message)
+        elif typ is not None and value is not None:
+            gen_log.error("%s: uncaught exception", self.request_id, exc_info=(typ, value, tb))
 
 
 class NotFoundHandler(BaseHandler):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -14,6 +14,9 @@ from ..metrics import Cell, Metrics
 from ..providers.base import Provider
 from ..upstream.base import Origin, Target
 from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, Caller, Operation, Timeouts
+
+_CUT_OUT = b"..."
+_SHORTEST_SECRET = 8
 
 OPERATION_OF: Mapping[str, Operation] = {
     each.endpoint_type: each for each in (CHAT, COMPLETIONS, EMBEDDINGS)
@@ -28,6 +31,14 @@ class Deployment:
     target: Target
     sent_model: msgspec.Raw | None
     timeouts: Timeouts
+    secrets: tuple[bytes, ...] = field(repr=False)
+
+    def without_secrets(self, data: bytes) -> bytes:
+        """Cut out the host's credentials, which some hosts quote where something went wrong."""
+        for secret in self.secrets:
+            if secret in data:
+                data = data.replace(secret, _CUT_OUT)
+        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +154,7 @@ def _endpoint(
         scope=None if config.scope is None else full_scope(config.scope),
         is_hidden=config.hidden,
         limit=config.limit,
-        deployment=Deployment(provider, target, raw, config.timeouts),
+        deployment=Deployment(provider, target, raw, config.timeouts, _secrets(provider)),
         cell=metrics.cell(
             endpoint=config.name,
             operation=operation.name,
@@ -151,6 +162,11 @@ def _endpoint(
             model=sent_model or config.name,
         ),
     )
+
+
+def _secrets(provider: Provider) -> tuple[bytes, ...]:
+    """Return what to look for: the long ones, as a short one might be any word."""
+    return tuple(secret.encode() for secret in provider.secrets() if len(secret) >= _SHORTEST_SECRET)
 
 
 def _forbidden(endpoint: Endpoint, caller: Caller) -> Forbidden:

@@ -289,7 +289,7 @@ async def test_callback_that_no_login_began(query: str, status: int, expected_lo
         reply = await browser.get(one.url(f"oauth_callback{query}"), NAVIGATE)
         assert (reply.status, COOKIE in browser.cookies) == (status, False)
         assert (f"<h1>{status} " in reply.text, hub.asked) == (True, [])
-        expected_log.take("auth")
+        expected_log.take("uth")
 
 
 async def test_state_of_another_browser_is_refused(expected_log: Log) -> None:
