@@ -1,4 +1,4 @@
-"""The documentation page of a real Hub, in a real Chromium: OAuth login, proxy, a streamed answer."""
+"""The documentation page of a real gateway on a real Hub, in a real Chromium: login, proxy, a stream."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fakes.upstream import FakeUpstream, Gate, Reply, chat_chunk
+from integration.gateway import running_gateway
 from integration.hub import PASSWORD, GatewayHub, start_gateway_hub
+from served import KEY, usual
 
 from .chromium import CHROMEDRIVER, CHROMIUM, Browser, chromium
-from .stub import Stub, running_stub
 
 pytestmark = [
     pytest.mark.hub,
@@ -20,15 +22,16 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayHub]:
-    started = start_gateway_hub(tmp_path_factory.mktemp("hub"))
+    started = start_gateway_hub(tmp_path_factory.mktemp("hub"), proxy="chp")
     yield started
     started.hub.stop()
 
 
 @pytest.fixture(scope="module")
-def stub(hub: GatewayHub) -> Iterator[Stub]:
-    with running_stub(hub) as running:
-        yield running
+def upstream(hub: GatewayHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeUpstream]:
+    """Run the gateway, and a provider behind it."""
+    with FakeUpstream(key=KEY) as up, running_gateway(hub, tmp_path_factory.mktemp("gateway"), usual(up)):
+        yield up
 
 
 @pytest.fixture
@@ -46,33 +49,45 @@ def log_in(browser: Browser, name: str) -> None:
     browser.click("#login_submit")
 
 
-def test_person_logs_in_and_chats(browser: Browser, hub: GatewayHub, stub: Stub) -> None:
+def test_person_logs_in_and_chats(browser: Browser, hub: GatewayHub, upstream: FakeUpstream) -> None:
+    gate = Gate()
+    upstream.script(
+        Reply.stream(
+            chat_chunk({"content": "Sunlight is a mix"}),
+            gate,
+            chat_chunk({"content": " of all colours."}, finish_reason="stop"),
+            "[DONE]",
+        )
+    )
     browser.open(hub.service_url)
     log_in(browser, "alice")
     browser.find("#models table")
     assert browser.driver.current_url == hub.service_url + "docs"
     assert browser.text(".user") == "alice"
+    assert "vectors" in browser.text("#models table")
     browser.console()  # what the Hub's own pages said
-    browser.go("createChatCompletion").type("#message", "wait")
+    browser.go("createChatCompletion").type("#message", "Why is the sky blue?")
     browser.click("#send")
     browser.wait_text("#answer", "Sunlight is a mix")
     assert browser.text("#status") == "Receiving …"  # the Hub's proxy has passed a piece on
-    stub.open_gate()
+    gate.set()
     browser.wait_text("#status", "Done")
-    assert "which is why the sky is blue." in browser.text("#answer")
+    assert "of all colours." in browser.text("#answer")
     assert "200 OK" in browser.text(".facts")
     assert browser.console() == []
     assert browser.hosts() == {hub.hub.url.split("/")[2]}
 
 
-def test_person_without_access_stops_at_the_hub(browser: Browser, hub: GatewayHub, stub: Stub) -> None:
+def test_person_without_access_stops_at_the_hub(
+    browser: Browser, hub: GatewayHub, upstream: FakeUpstream
+) -> None:
     browser.open(hub.service_url + "docs")
     log_in(browser, "bob")
     assert "403" in browser.wait_text("body", "403")
     assert "/hub/api/oauth2/authorize" in browser.driver.current_url
 
 
-def test_link_logs_out_of_the_hub(browser: Browser, hub: GatewayHub, stub: Stub) -> None:
+def test_link_logs_out_of_the_hub(browser: Browser, hub: GatewayHub, upstream: FakeUpstream) -> None:
     browser.open(hub.service_url + "docs")
     log_in(browser, "alice")
     browser.find("#models table")
