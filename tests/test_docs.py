@@ -1,0 +1,107 @@
+"""The documentation says what the code does: pages are current, blocks valid, links lead somewhere."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from jupyterhub_ai_gateway import errors, metrics
+from jupyterhub_ai_gateway.app.gateway_app import AIGateway
+from jupyterhub_ai_gateway.config import parse
+from jupyterhub_ai_gateway.providers.registry import Providers
+from jupyterhub_ai_gateway.vocabulary import OPERATIONS
+from tools.reference import REFERENCE, pages
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+BLOCKS = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINKS = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
+
+
+@pytest.mark.parametrize("name", pages())
+def test_generated_page_is_current(name: str) -> None:
+    assert (REFERENCE / name).read_text() == pages()[name], "run: python -m tools.reference"
+
+
+def blocks(language: str) -> list[Any]:
+    return [
+        pytest.param(text, id=f"{path.name}-{index}")
+        for path in DOCUMENTS
+        for index, (found, text) in enumerate(BLOCKS.findall(path.read_text()))
+        if found == language
+    ]
+
+
+@pytest.mark.parametrize("text", blocks("python"))
+def test_python_block_is_python(text: str) -> None:
+    ast.parse(text)
+
+
+@pytest.mark.parametrize("text", blocks("yaml"))
+def test_yaml_block_is_a_configuration_that_is_taken(text: str, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("sk-example")
+    document = yaml.safe_load(text.replace("/srv/jupyterhub/openai.key", str(tmp_path / "key")))
+    environ = {"OPENAI_API_KEY": "sk-example", "CAMPUS_KEY": "sk-example"}
+    assert parse(document, Providers.installed().schemas, environ).warnings == ()
+
+
+@pytest.mark.parametrize("text", blocks("json"))
+def test_json_block_is_json(text: str) -> None:
+    json.loads(text)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for link in LINKS.findall(path.read_text()):
+        if "://" not in link:
+            assert (path.parent / link).exists(), f"{path.name} links to {link}"
+
+
+def test_every_page_is_in_the_contents() -> None:
+    contents = (ROOT / "docs" / "index.md").read_text()
+    pages_there = [path.relative_to(ROOT / "docs").with_suffix("") for path in ROOT.glob("docs/*/*.md")]
+    assert [str(page) for page in pages_there if str(page) not in contents] == []
+
+
+def test_every_setting_is_documented_with_a_help() -> None:
+    text = (REFERENCE / "settings.md").read_text()
+    traits = {
+        name: trait
+        for name, trait in AIGateway.class_own_traits(config=True).items()
+        if name != "generate_config"
+    }
+    for name, trait in traits.items():
+        assert trait.help
+        assert f"`{name}`" in text
+    assert len(traits) < 30
+
+
+def test_every_scope_is_documented() -> None:
+    text = (REFERENCE / "scopes.md").read_text()
+    for operation in OPERATIONS:
+        assert f"custom:ai-gateway:{operation}" in text
+
+
+def test_every_metric_is_documented() -> None:
+    text = (REFERENCE / "metrics.md").read_text()
+    for family in metrics.FAMILIES:
+        assert family.name.replace(".", "_") in text
+
+
+def test_every_slug_is_documented() -> None:
+    text = (REFERENCE / "errors.md").read_text()
+    found = {
+        each.slug
+        for each in vars(errors).values()
+        if isinstance(each, type) and issubclass(each, errors.Fault)
+    }
+    for path in (ROOT / "jupyterhub_ai_gateway").rglob("*.py"):
+        found |= set(re.findall(r'slug="([a-z_]+)"', path.read_text()))
+    internal = {"configuration", "not_found", "login_failed"}  # never an API's answer, or a page's
+    assert sorted(slug for slug in found - internal if f"`{slug}`" not in text) == []
