@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+OLDEST := $(VENV)/oldest-hub
 CHP := $(VENV)/node/node_modules/.bin/configurable-http-proxy
 PATH := $(CURDIR)/$(VENV)/node/bin:$(CURDIR)/$(BIN):$(PATH)
 export PATH
@@ -18,7 +19,7 @@ help:
 demo: $(VENV)/.demo $(CHP)
 	@$(BIN)/python -m demo
 
-test: $(VENV)/.test $(CHP) browser
+test: $(VENV)/.test $(OLDEST)/.ready $(CHP) browser
 	$(BIN)/lint-imports --config setup.cfg
 	$(BIN)/mypy
 	$(BIN)/ruff check
@@ -59,6 +60,13 @@ $(VENV)/.test: pyproject.toml | $(BIN)/python
 
 $(VENV)/.docs: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
+
+# The oldest JupyterHub that is supported, for the tests, with everything on it
+$(OLDEST)/.ready: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --upgrade pip
+	$(OLDEST)/bin/python -m pip install --quiet --editable '.[demo]' 'jupyterhub==5.*'
 	@touch $@
 
 # The Hub's proxy needs Node: the machine's, else one from the Python package index

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,16 +50,25 @@ CURL_CELL = """
 """
 
 
-@pytest.fixture(scope="module")
-def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
+NEWEST, OLDEST = Path(sys.executable), Path(sys.prefix) / "oldest-hub" / "bin" / "python"
+"""Environments with the newest JupyterHub and with the oldest that is supported; `make test` makes both."""
+
+
+@pytest.fixture(scope="module", params=["newest", "oldest"])
+def hub(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningHub]:
     """Start the example with the real proxy and alice's server."""
+    python = {"newest": NEWEST, "oldest": OLDEST}[request.param]
+    if not python.exists() and "CI" not in os.environ:
+        pytest.skip("make test installs the oldest JupyterHub")
     folder = tmp_path_factory.mktemp("example")
     port, hub_port, proxy_port, gateway_port = free_ports(4)
     (folder / "beside.py").write_text(BESIDE.format(example=str(EXAMPLE), admin_token="the-admin-token"))
+    version = subprocess.run([python, "-m", "jupyterhub", "--version"], capture_output=True, text=True)
+    assert version.stdout.startswith({"newest": "6.", "oldest": "5."}[request.param])
     command = find_chp()
     assert command is not None, "configurable-http-proxy is not installed: make test does that"
     argv = [
-        sys.executable,
+        str(python),
         "-m",
         "jupyterhub",
         "--config=beside.py",
