@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from expected import ExpectedLog, Recorder
 from tornado.ioloop import IOLoop
 
 
@@ -35,33 +36,10 @@ def io_loop() -> Iterator[IOLoop]:
         loop.close()
 
 
-class _Recorder(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.lines: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(f"{record.levelname} {record.name}: {record.getMessage()}")
-
-
-class ExpectedLog:
-    """What a test says about the log lines of WARNING or worse that it causes on purpose."""
-
-    def __init__(self, recorder: _Recorder) -> None:
-        self._recorder = recorder
-
-    def take(self, part: str) -> list[str]:
-        """Return the lines that hold `part`, at least one, and count them as expected."""
-        found = [line for line in self._recorder.lines if part in line]
-        assert found, f"no log line holds {part!r}; there are {self._recorder.lines}"
-        self._recorder.lines = [line for line in self._recorder.lines if part not in line]
-        return found
-
-
 @pytest.fixture(autouse=True)
 def expected_log() -> Iterator[ExpectedLog]:
     """Fail the test on a log line of WARNING or worse that it did not `take`."""
-    recorder = _Recorder()
+    recorder = Recorder()
     root = logging.getLogger()
     root.addHandler(recorder)
     try:

@@ -9,7 +9,7 @@ import struct
 from typing import Any
 
 import pytest
-from conftest import ExpectedLog
+from expected import ExpectedLog
 from fakes.hub import ACCESS
 from fakes.upstream import (
     BYTE_BY_BYTE,

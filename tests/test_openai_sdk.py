@@ -7,7 +7,7 @@ from typing import Any
 
 import openai
 import pytest
-from conftest import ExpectedLog
+from expected import ExpectedLog
 from fakes.hub import ACCESS
 from fakes.upstream import FIN, STALL, FakeUpstream, Raw, Reply, chat_chunk, happened
 from openai import AsyncOpenAI, OpenAI

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ExpectedLog
+from expected import ExpectedLog
 from fakes.upstream import FakeUpstream, Gate, Reply, chat_chunk, happened
 from served import KEY, PREFIX, Served, endpoint, served
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ExpectedLog
+from expected import ExpectedLog
 
 from jupyterhub_ai_gateway.config import ModelConfig, parse
 from jupyterhub_ai_gateway.errors import ConfigFault
