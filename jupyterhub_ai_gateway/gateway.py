@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from .dialects.openai_answer import read_answer, with_encoding
 from .dialects.openai_request import Asked, close_request, open_request
 from .dialects.openai_stream import KEEP_ALIVE, StreamTap
 from .errors import Draining, Fault, UpstreamBroken, UpstreamFault
-from .limits import Gate, rate_limit_headers
+from .limits import Gate, Verdict, rate_limit_headers
 from .metrics import Metrics
 from .router import Catalogue, Deployment, Endpoint
 from .upstream.base import Client, Exchange
@@ -183,8 +182,13 @@ class _Serving:
         """Serve it; a fault is answered, and told in the outcome."""
         self.headers.append(("x-request-id", self.call.id))
         try:
-            await self._admit()
-            await self._attempt(self.endpoint.deployment)
+            endpoint = self.endpoint
+            verdict = self.rooms.gate.admit(endpoint.name, endpoint.limit, self.caller.key)
+            if verdict is not None:
+                if not isinstance(verdict, Verdict):
+                    verdict = await verdict
+                self.headers += rate_limit_headers(verdict)
+            await self._attempt(endpoint.deployment)
         except Fault as fault:
             self._fail(fault)
         except _CallerGone:
@@ -197,13 +201,6 @@ class _Serving:
             if self.stream is not None:
                 self.stream.close()
 
-    async def _admit(self) -> None:
-        verdict = self.rooms.gate.admit(self.endpoint.name, self.endpoint.limit, self.caller.key)
-        if inspect.isawaitable(verdict):
-            verdict = await verdict
-        if verdict is not None:
-            self.headers += rate_limit_headers(verdict)
-
     async def _attempt(self, deployment: Deployment) -> None:
         provider = deployment.provider
         body = close_request(
@@ -215,8 +212,7 @@ class _Serving:
         )
         if self.asked.is_stream:
             self.stream = _Stream(self, self.gateway.keepalive_s)
-        sent = provider.send(self.rooms.client, deployment.target, body, deployment.timeouts)
-        exchange = await sent
+        exchange = await provider.send(self.rooms.client, deployment.target, body, deployment.timeouts)
         try:
             if not 200 <= exchange.status < 300:
                 raise await _refusal(deployment, exchange)

@@ -52,13 +52,20 @@ NOTHING = msgspec.Raw()
 
 
 class _Answer(msgspec.Struct):
-    usage: msgspec.Raw = NOTHING
+    usage: UsageObject | None = None
+    error: msgspec.Raw = NOTHING
+    choices: msgspec.Raw = NOTHING
+    data: msgspec.Raw = NOTHING
+
+
+class _OddAnswer(msgspec.Struct):
     error: msgspec.Raw = NOTHING
     choices: msgspec.Raw = NOTHING
     data: msgspec.Raw = NOTHING
 
 
 _answer = msgspec.json.Decoder(_Answer).decode
+_odd_answer = msgspec.json.Decoder(_OddAnswer).decode
 _usage_object = msgspec.json.Decoder(UsageObject).decode
 
 
@@ -77,6 +84,19 @@ def is_given(raw: msgspec.Raw) -> bool:
     return bytes(raw) not in (b"", b"null")
 
 
+def _broken() -> UpstreamBroken:
+    text = "The model's provider sent an answer that is not valid JSON."
+    return UpstreamBroken(text, detail="the answer is not a JSON object")
+
+
+def _oddly(body: bytes) -> _Answer:
+    try:
+        odd = _odd_answer(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        raise _broken() from None
+    return _Answer(None, odd.error, odd.choices, odd.data)
+
+
 def read_answer(body: bytes) -> tuple[Usage | None, bool]:
     """Return an answer's usage, and whether it is an error that came with a good status.
 
@@ -84,11 +104,13 @@ def read_answer(body: bytes) -> tuple[Usage | None, bool]:
     """
     try:
         answer = _answer(body)
+        usage = None if answer.usage is None else answer.usage.usage()
+    except msgspec.ValidationError:
+        answer, usage = _oddly(body), None  # a usage that makes no sense
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        text = "The model's provider sent an answer that is not valid JSON."
-        raise UpstreamBroken(text, detail="the answer is not a JSON object") from None
+        raise _broken() from None
     is_error = is_given(answer.error) and not is_given(answer.choices) and not is_given(answer.data)
-    return read_usage(answer.usage), is_error
+    return usage, is_error
 
 
 def with_encoding(body: bytes, wants_base64: bool) -> bytes:

@@ -191,7 +191,7 @@ class RequestConnection(httputil.HTTPConnection):
 
     def respond(self, status: int, headers: Headers, body: bytes) -> None:
         """Write a complete answer at once; see `Wire`."""
-        refuse_framing(name for name, _ in headers)
+        refuse_framing(headers)
         link = self._link_to_begin()
         if link is None:
             return
@@ -203,7 +203,7 @@ class RequestConnection(httputil.HTTPConnection):
 
     def begin(self, status: int, headers: Headers) -> None:
         """Start an answer whose length is not known; see `Wire`."""
-        refuse_framing(name for name, _ in headers)
+        refuse_framing(headers)
         link = self._link_to_begin()
         if link is None:
             return

@@ -12,7 +12,7 @@ smuggle a second request past a proxy that repairs differently.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
@@ -367,9 +367,9 @@ def encode_fields(pairs: Sequence[tuple[str, str]]) -> str:
     return fields
 
 
-def refuse_framing(names: Iterable[str]) -> None:
+def refuse_framing(pairs: Sequence[tuple[str, str]]) -> None:
     """Raise ValueError when a header is named that the server writes itself."""
-    for name in names:
+    for name, _ in pairs:
         if name.lower() in _OURS:
             raise ValueError(f"{name} is written by the server itself")
 

@@ -97,7 +97,7 @@ class StockWire(Wire):
         return not has_body(_request_line(self._connection).method, status)
 
     def _open(self, status: int, headers: Headers, more: list[tuple[str, str]], body: bytes) -> bool:
-        refuse_framing(name for name, _ in headers)
+        refuse_framing(headers)
         encode_fields(headers)
         if self._connection.stream.closed():
             return False

@@ -10,6 +10,7 @@ Source: ITU-T I.371 (GCRA); the bucket's meaning of MLflow's `limit`: docs/expla
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +27,7 @@ class Rule:
         object.__setattr__(self, "interval_s", self.period_s / self.calls)
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """Whether a request may go on, and what the caller should know.
 
     `remaining` is how many more may come now. `reset_s` is when the bucket will be full, `retry_after_s`

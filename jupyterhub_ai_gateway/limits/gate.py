@@ -23,7 +23,7 @@ class Gate:
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         self._store = store
         self._clock = clock
-        self._rules: dict[LimitConfig, Rule] = {}
+        self._rules: dict[str, tuple[LimitConfig, Rule]] = {}  # by endpoint, of the configuration in use
 
     def admit(
         self, endpoint: str, limit: LimitConfig | None, caller: str
@@ -33,17 +33,19 @@ class Gate:
             return None
         # No endpoint's name holds a blank, so the keys of two cannot meet
         key = endpoint if limit.key == "endpoint" else f"{endpoint} {caller}"
-        verdict = self._store.take(key, self._rule(limit), self._clock())
+        verdict = self._store.take(key, self._rule(endpoint, limit), self._clock())
         if isinstance(verdict, Verdict):
             return _checked(verdict, endpoint, limit)
         return _later(verdict, endpoint, limit)
 
-    def _rule(self, limit: LimitConfig) -> Rule:
-        rule = self._rules.get(limit)
-        if rule is None:
-            if len(self._rules) >= MAX_RULES:  # of configurations long gone
-                self._rules.clear()
-            rule = self._rules[limit] = Rule(limit.calls, limit.period_s)
+    def _rule(self, endpoint: str, limit: LimitConfig) -> Rule:
+        known = self._rules.get(endpoint)
+        if known is not None and known[0] is limit:
+            return known[1]
+        if len(self._rules) >= MAX_RULES:  # of endpoints long gone
+            self._rules.clear()
+        rule = Rule(limit.calls, limit.period_s)
+        self._rules[endpoint] = (limit, rule)
         return rule
 
 

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Coroutine, Mapping, MutableMapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -50,6 +50,9 @@ class Provider(abc.ABC):
         """Return the headers that never change, credentials included."""
         return ()
 
+    has_fresh_headers: bool = False
+    """True in a class whose requests need `fresh_headers`."""
+
     async def fresh_headers(self) -> Headers:
         """Return the headers that do change, such as a token that expires. `UpstreamFault` without one."""
         return ()
@@ -74,6 +77,15 @@ class Provider(abc.ABC):
     verifies_tls: bool = True
     """False only where the operator said so for this host."""
 
-    async def send(self, client: Client, target: Target, body: bytes, timeouts: Timeouts) -> Exchange:
+    def send(
+        self, client: Client, target: Target, body: bytes, timeouts: Timeouts
+    ) -> Coroutine[None, None, Exchange]:
         """Send one request and return once the answer's head is here."""
+        if self.has_fresh_headers:
+            return self._send_fresh(client, target, body, timeouts)
+        return client.send(target, (), body, timeouts)
+
+    async def _send_fresh(
+        self, client: Client, target: Target, body: bytes, timeouts: Timeouts
+    ) -> Exchange:
         return await client.send(target, await self.fresh_headers(), body, timeouts)

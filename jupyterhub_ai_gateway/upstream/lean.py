@@ -55,6 +55,7 @@ class LeanClient(Client):
         self._kept: frozenset[Origin] | None = None  # None: every origin is
         self._sweeper: asyncio.TimerHandle | None = None
         self._is_closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     @override
@@ -65,19 +66,27 @@ class LeanClient(Client):
     async def send(
         self, target: Target, headers: Sequence[tuple[str, str]], body: bytes, timeouts: Timeouts
     ) -> Exchange:
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
         message = _message(target, headers, body)
-        loop = asyncio.get_running_loop()
-        total_at = _NEVER if timeouts.total_s is None else loop.time() + timeouts.total_s
-        connection = self._pooled(target.origin, loop.time())
-        if connection is not None:
+        now = loop.time()
+        total_at = _NEVER if timeouts.total_s is None else now + timeouts.total_s
+        connection = self._pooled(target.origin, now)
+        is_pooled = connection is not None
+        while True:
+            if connection is None:
+                connection = await self._connect(target.origin, timeouts, total_at)
             answer = _Answer(connection, timeouts, total_at)
-            if await answer.begin(message):
+            await answer.begin(message)
+            if answer.failure is None:
                 return answer
-        connection = await self._connect(target.origin, timeouts, total_at)
-        answer = _Answer(connection, timeouts, total_at)
-        if not await answer.begin(message):
-            raise unreachable(target.origin, "the connection was closed without an answer")
-        return answer
+            connection.release(answer)
+            if not isinstance(answer.failure, _ClosedSilentlyError):
+                raise answer.failure
+            if not is_pooled:
+                raise unreachable(target.origin, "the connection was closed without an answer")
+            connection, is_pooled = None, False
 
     @override
     def keep_only(self, origins: Collection[Origin]) -> None:
@@ -331,13 +340,13 @@ class _Answer(Exchange):
     __slots__ = (
         "_connection",
         "_deadline",
-        "_failure",
         "_is_framed",
         "_timeouts",
         "_total_at",
         "_waiter",
         "_waiting",
         "_write",
+        "failure",
         "has_bytes",
         "headers",
         "is_begun",
@@ -354,7 +363,7 @@ class _Answer(Exchange):
         self._timeouts = timeouts
         self._total_at = total_at
         self._deadline = _NEVER
-        self._failure: BaseException | None = None
+        self.failure: BaseException | None = None
         self._is_framed = False  # True when the end is told by length or chunks, not by closing
         self._waiter: asyncio.Future[None] | None = None
         self._waiting: Awaitable[None] | None = None  # what `write` wants to be awaited
@@ -370,22 +379,17 @@ class _Answer(Exchange):
 
     # The exchange
 
-    async def begin(self, message: bytes) -> bool:
-        """Send, and wait for the head; False when the connection was closed before any byte came."""
+    async def begin(self, message: bytes) -> None:
+        """Send, and wait for the head, or for `failure`."""
         connection = self._connection
+        self._expect(self._timeouts.first_byte_s)
+        connection.transport.write(message)
         try:
-            self._expect(self._timeouts.first_byte_s)
-            connection.transport.write(message)
-            while not self.is_begun and self._failure is None:
-                await self._wait()
-            if self._failure is not None:
-                raise self._failure
-        except _ClosedSilently:
-            return False
+            while not self.is_begun and self.failure is None:
+                await self._news()
         except BaseException:
             connection.release(self)
             raise
-        return True
 
     @override
     async def read(self, limit: int) -> bytes:
@@ -401,9 +405,9 @@ class _Answer(Exchange):
             if self.is_complete:
                 pieces = self.pieces
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            if self._failure is not None:
-                raise self._failure
-            await self._wait()
+            if self.failure is not None:
+                raise self.failure
+            await self._news()
 
     @override
     async def relay(self, write: Write) -> None:
@@ -412,12 +416,12 @@ class _Answer(Exchange):
         while True:
             if self._waiting is not None:
                 await self._let_drain(self._waiting)
-            elif self._failure is not None:
-                raise self._failure
+            elif self.failure is not None:
+                raise self.failure
             elif self.is_complete and not self.pieces:
                 return
             else:
-                await self._wait()
+                await self._news()
 
     @override
     def close(self) -> None:
@@ -434,12 +438,10 @@ class _Answer(Exchange):
         self._expect(self._timeouts.idle_s)
         self._hand_on()
 
-    async def _wait(self) -> None:
-        self._waiter = self._connection.loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+    def _news(self) -> asyncio.Future[None]:
+        """Return what is done once something happens."""
+        self._waiter = waiter = self._connection.loop.create_future()
+        return waiter
 
     def _wake(self) -> None:
         waiter = self._waiter
@@ -474,7 +476,7 @@ class _Answer(Exchange):
 
     def moved(self) -> None:
         """Go on after new bytes."""
-        if self._failure is not None:
+        if self.failure is not None:
             self._connection.drop()
         elif self._write is not None and self._waiting is None:
             self._hand_on()
@@ -482,7 +484,7 @@ class _Answer(Exchange):
             self._merge()
         if self.is_begun:
             self._expect(self._timeouts.idle_s)
-            if self._write is None or self._waiting is not None or self.is_complete or self._failure:
+            if self._write is None or self._waiting is not None or self.is_complete or self.failure:
                 self._wake()
 
     def _merge(self) -> None:
@@ -498,24 +500,24 @@ class _Answer(Exchange):
         try:
             self._waiting = self._write(data)
         except BaseException as error:  # raised again where the relay is awaited
-            self._failure = error
+            self.failure = error
             if not isinstance(error, Exception):
                 raise
 
     def end_by_close(self) -> None:
         """Take the connection's end for the answer's, where nothing else tells it."""
-        if self.is_begun and not self._is_framed and self._failure is None:
+        if self.is_begun and not self._is_framed and self.failure is None:
             self.is_complete = True
             self._wake()
 
     def lost(self, error: Exception | None) -> None:
         """Fail, now that the connection is gone, unless the answer is complete."""
-        if self.is_complete or self._failure is not None:
+        if self.is_complete or self.failure is not None:
             self._wake()
             return
         origin = self._connection.origin
         if not self.has_bytes:
-            self.fail(_ClosedSilently())
+            self.fail(_ClosedSilentlyError())
         elif error is None and self.is_begun and not self._is_framed:
             self.is_complete = True
             self._wake()
@@ -524,12 +526,12 @@ class _Answer(Exchange):
 
     def fail(self, failure: BaseException) -> None:
         """Tell whoever waits."""
-        self._failure = failure
+        self.failure = failure
         self._wake()
 
     def check(self, now: float) -> None:
         """Fail when the deadline has passed."""
-        if now < self._deadline or self.is_complete or self._failure is not None:
+        if now < self._deadline or self.is_complete or self.failure is not None:
             return
         origin = self._connection.origin
         doing = "reading the answer" if self.is_begun else "waiting for an answer"
@@ -539,11 +541,13 @@ class _Answer(Exchange):
         connection.drop()
 
 
-class _ClosedSilently(Exception):  # noqa: N818 - never leaves this module
+class _ClosedSilentlyError(Exception):
     """The connection was closed before any byte of an answer."""
 
 
 def _message(target: Target, headers: Sequence[tuple[str, str]], body: bytes) -> bytes:
+    if not headers:
+        return b"%bContent-Length: %d\r\n\r\n%b" % (target.head, len(body), body)
     extra = ""
     for name, value in headers:
         if "\r" in value or "\n" in value or "\r" in name or "\n" in name:
