@@ -652,3 +652,22 @@ async def test_caller_that_reads_slowly_slows_the_provider(way: str) -> None:
                     break
             await happened(request.answered)
             writer.close()
+
+
+@every_way
+async def test_event_that_is_too_long_to_hold_is_never_broken_into(
+    way: str, expected_log: ExpectedLog
+) -> None:
+    """No comment within it while the provider is silent, and an error event of its own after its cut."""
+    begun = b'data: {"choices":[{"delta":{"content":"' + b"x" * 200_000
+    with upstream() as up:
+        up.script(Reply.stream(begun, STALL))
+        chat = endpoint("chat", up, timeouts={"idle_s": 1.0})
+        async with served(up, [chat], keepalive_s=0.05, **WAYS[way]) as running:
+            answer = await running.chat(stream=True)
+    sent, _, last = answer.body.rpartition(b"data: ")
+    assert sent.removeprefix(b": keep-alive\n\n").rstrip(b"\n") == begun[: len(sent.rstrip(b"\n"))]
+    assert b"keep-alive" not in sent[20:]
+    assert sent.endswith(b"\n\n")
+    assert json.loads(last)["error"]["code"] == "upstream_timeout"
+    expected_log.take("upstream_timeout")
