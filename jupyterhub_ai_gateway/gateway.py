@@ -15,16 +15,18 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from .auth import TokenResolver
-from .dialects.faults import JSON, error_event, error_object, fault_headers
-from .dialects.openai_answer import read_answer, with_encoding
-from .dialects.openai_request import Asked, close_request, open_request
-from .dialects.openai_stream import KEEP_ALIVE, StreamTap
+from .dialects.anthropic import allowed_betas
+from .dialects.dialect import ANTHROPIC, DIALECT_OF, OPENAI, Dialect
+from .dialects.faults import JSON, fault_headers
+from .dialects.openai_answer import with_encoding
+from .dialects.openai_stream import KEEP_ALIVE
+from .dialects.opening import Asked, close_request, open_request
 from .errors import Draining, Fault, UpstreamBroken, UpstreamFault
-from .limits import Gate, Verdict, rate_limit_headers
+from .limits import Gate, Verdict, anthropic_headers, rate_limit_headers
 from .metrics import Metrics
 from .router import Catalogue, Deployment, Endpoint
 from .upstream.base import Client, Exchange
-from .vocabulary import EMBEDDINGS, Caller, Operation, Usage
+from .vocabulary import EMBEDDINGS, Caller, Operation, Usage, utcnow
 
 log = logging.getLogger(__name__)
 
@@ -63,13 +65,17 @@ class Reply(Protocol):
 
 @dataclass(slots=True)
 class Call:
-    """One request. `caller` is None when `token` has yet to say who it is; `id` is its x-request-id."""
+    """One request. `caller` is None when `token` has yet to say who it is; `id` is its x-request-id.
+
+    `betas` is what its dialect's `beta_header` says, for the provider to hear.
+    """
 
     operation: Operation
     body: bytes = field(repr=False)
     id: str
     token: str | None = field(default=None, repr=False)
     caller: Caller | None = None
+    betas: str | None = None
 
 
 class _Outcome:
@@ -134,10 +140,11 @@ class Gateway:
             endpoint = self.catalogue.endpoint(asked.asked_model, call.operation, caller)
         except Fault as fault:
             self._rooms.metrics.refused(operation=call.operation.name, status=fault.status, slug=fault.slug)
-            answer_fault(reply, fault, call.id, ())
+            answer_fault(reply, fault, call.id, (), DIALECT_OF.get(call.operation))
             return
         outcome = _Outcome()
-        endpoint.cell.begin()
+        cell = endpoint.cells[call.operation]
+        cell.begin()
         try:
             await _Serving(self, self._rooms, call, caller, endpoint, asked, reply, outcome, began).run()
         except BaseException:
@@ -146,7 +153,7 @@ class Gateway:
             raise
         finally:
             took_s = self._rooms.clock() - began
-            endpoint.cell.end(outcome.status, outcome.slug, took_s, outcome.first_byte_s, outcome.usage)
+            cell.end(outcome.status, outcome.slug, took_s, outcome.first_byte_s, outcome.usage)
             if self._logs_requests:
                 _log_request(call, caller, endpoint, outcome, took_s)
 
@@ -178,16 +185,23 @@ class _Serving:
     headers: list[tuple[str, str]] = field(default_factory=list)
     stream: _Stream | None = None
 
+    @property
+    def dialect(self) -> Dialect:
+        """Return the format in which the caller is answered."""
+        return DIALECT_OF[self.call.operation]
+
     async def run(self) -> None:
         """Serve it; a fault is answered, and told in the outcome."""
         self.headers.append(("x-request-id", self.call.id))
+        if self.dialect.id_header is not None:
+            self.headers.append((self.dialect.id_header, self.call.id))
         try:
             endpoint = self.endpoint
             verdict = self.rooms.gate.admit(endpoint.name, endpoint.limit, self.caller.key)
             if verdict is not None:
                 if not isinstance(verdict, Verdict):
                     verdict = await verdict
-                self.headers += rate_limit_headers(verdict)
+                self.headers += self._limit_headers(verdict)
             await self._attempt(endpoint.deployment)
         except Fault as fault:
             self._fail(fault)
@@ -201,6 +215,12 @@ class _Serving:
             if self.stream is not None:
                 self.stream.close()
 
+    def _limit_headers(self, verdict: Verdict) -> Headers:
+        headers = rate_limit_headers(verdict)
+        if self.dialect is ANTHROPIC:
+            headers += anthropic_headers(verdict, utcnow())
+        return headers
+
     async def _attempt(self, deployment: Deployment) -> None:
         provider = deployment.provider
         body = close_request(
@@ -212,7 +232,10 @@ class _Serving:
         )
         if self.asked.is_stream:
             self.stream = _Stream(self, self.gateway.keepalive_s)
-        exchange = await provider.send(self.rooms.client, deployment.target, body, deployment.timeouts)
+        target = deployment.targets[self.call.operation]
+        exchange = await provider.send(
+            self.rooms.client, target, body, deployment.timeouts, self._said_by_caller()
+        )
         try:
             if not 200 <= exchange.status < 300:
                 raise await _refusal(deployment, exchange)
@@ -223,10 +246,20 @@ class _Serving:
         finally:
             exchange.close()
 
+    def _said_by_caller(self) -> Headers:
+        """Return the one header of the caller's that the provider may hear, less what reaches too far."""
+        name, value = self.dialect.beta_header, self.call.betas
+        if name is None or not value:
+            return ()
+        kept, dropped = allowed_betas(value)
+        if dropped:
+            self.headers.append(("x-ai-gateway-dropped-params", f"{name}: {', '.join(dropped)}"))
+        return ((name, ",".join(kept)),) if kept else ()
+
     async def _answer(self, exchange: Exchange, deployment: Deployment) -> None:
         _require_type(exchange.headers, b"json")
         body = await exchange.read(MAX_ANSWER_BYTES)
-        self.outcome.usage, is_error = read_answer(body)
+        self.outcome.usage, is_error = self.dialect.read_answer(body)
         if is_error:
             raise deployment.provider.refusal(500, exchange.headers, body)
         if self.asked.format.operation is EMBEDDINGS:
@@ -253,7 +286,7 @@ class _Serving:
             self.stream.fail(fault)
         else:
             self.outcome.done(fault.status, fault.slug)
-            answer_fault(self.reply, fault, self.call.id, self.headers[1:])
+            answer_fault(self.reply, fault, self.call.id, self.headers, self.dialect)
 
     def _pseudonym(self) -> str:
         return hmac.digest(self.rooms.secret, self.caller.key.encode(), "sha256").hex()[:32]
@@ -267,7 +300,7 @@ class _Stream:
     def __init__(self, serving: _Serving, keepalive_s: float) -> None:
         self._serving = serving
         self._keepalive_s = keepalive_s
-        self.tap = StreamTap(hides_usage=not serving.asked.wants_usage)
+        self.tap = serving.dialect.tap(serving.asked)
         self.is_begun = False  # True once the answer's head is out
         self._is_full = False  # True while the caller has to read before more is sent
         self._loop = asyncio.get_running_loop()
@@ -284,7 +317,8 @@ class _Stream:
         outcome = self._serving.outcome
         if outcome.first_byte_s is None:
             outcome.first_byte_s = self._serving.rooms.clock() - self._serving.began
-        return self._send(self._serving.endpoint.deployment.without_secrets(passed))
+        waiting = self._send(self._serving.endpoint.deployment.without_secrets(passed))
+        return None if waiting is None else self._wait(waiting)
 
     def finish(self) -> None:
         """End the answer, now that the provider has; `UpstreamBroken` when that was too early."""
@@ -298,7 +332,7 @@ class _Stream:
         try:
             if not self.tap.is_aligned:
                 self._send(b"\n\n")
-            self._send(error_event(fault))
+            self._send(self._serving.dialect.error_event(fault, self._serving.call.id))
         except _CallerGone:
             return
         self._serving.reply.end()
@@ -314,12 +348,9 @@ class _Stream:
             self._begin()
         self._spoke = self._loop.time()
         try:
-            waiting = self._serving.reply.send(data)
+            return self._serving.reply.send(data)
         except OSError:
             raise _CallerGone from None
-        if waiting is None:
-            return None
-        return self._wait(waiting)
 
     async def _wait(self, waiting: Awaitable[None]) -> None:
         self._is_full = True
@@ -374,12 +405,20 @@ def _require_type(headers: Mapping[bytes, bytes], wanted: bytes) -> None:
         )
 
 
-def answer_fault(reply: Reply, fault: Fault, request_id: str, headers: Headers) -> None:
-    """Answer with a fault; `headers` are added where the fault has none of the same name."""
+def answer_fault(
+    reply: Reply, fault: Fault, request_id: str, headers: Headers, dialect: Dialect | None = None
+) -> None:
+    """Answer with a fault, in OpenAI's words unless another dialect is given.
+
+    `headers` are added where the fault has none of the same name.
+    """
+    dialect = dialect or OPENAI
     own = [*JSON, ("x-request-id", request_id), *fault_headers(fault)]
+    if dialect.id_header is not None:
+        own.append((dialect.id_header, request_id))
     names = {name.lower() for name, _ in own}
     own += [(name, value) for name, value in headers if name.lower() not in names]
-    reply.respond(fault.status, own, error_object(fault))
+    reply.respond(fault.status, own, dialect.error_object(fault, request_id))
 
 
 def _log_upstream(call: Call, endpoint: Endpoint, fault: Fault) -> None:

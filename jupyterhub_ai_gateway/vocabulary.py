@@ -44,6 +44,10 @@ CHAT = Operation("chat", "chat:create", "llm/v1/chat", "/chat/completions")
 COMPLETIONS = Operation("completions", "completions:create", "llm/v1/completions", "/completions")
 EMBEDDINGS = Operation("embeddings", "embeddings:create", "llm/v1/embeddings", "/embeddings")
 
+MESSAGES = Operation("messages", "chat:create", "llm/v1/chat", "/messages")
+COUNT_TOKENS = Operation("count_tokens", "chat:create", "llm/v1/chat", "/messages/count_tokens")
+"""Anthropic's Messages API: another way to ask for the same, under the same scope."""
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:

@@ -47,7 +47,7 @@ def test_python_block_is_python(text: str) -> None:
 def test_yaml_block_is_a_configuration_that_is_taken(text: str, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("sk-example")
     document = yaml.safe_load(text.replace("/srv/jupyterhub/openai.key", str(tmp_path / "key")))
-    environ = {"OPENAI_API_KEY": "sk-example", "CAMPUS_KEY": "sk-example"}
+    environ = dict.fromkeys(("OPENAI_API_KEY", "CAMPUS_KEY", "ANTHROPIC_API_KEY"), "sk-example")
     assert parse(document, Providers.installed().schemas, environ).warnings == ()
 
 

@@ -19,12 +19,12 @@ _RETRIED = (408, 409, 429)
 _encode = msgspec.json.Encoder().encode
 
 
-def error_object(fault: Fault) -> bytes:
+def error_object(fault: Fault, request_id: str = "") -> bytes:
     """Return the body: OpenAI's `error`, and `detail` for clients of the kind that read FastAPI's."""
     return _encode({"error": _error(fault), "detail": fault.public})
 
 
-def error_event(fault: Fault) -> bytes:
+def error_event(fault: Fault, request_id: str = "") -> bytes:
     """Return what an OpenAI stream that fails after its start ends with; no `[DONE]` follows."""
     return b"data: " + _encode({"error": _error(fault)}) + b"\n\n"
 

@@ -72,13 +72,18 @@ class StreamTap:
             raise UpstreamBroken(
                 "The model's provider ended its answer before it began.", detail="the stream was empty"
             )
-        if _DONE_LINE.search(latest):
-            return rest
-        if _FINISHED.search(latest) or self.has_error:
-            return rest if self.has_error else rest + DONE
-        raise UpstreamBroken(
-            "The model's provider ended its answer in the middle.", detail="the stream has no end"
-        )
+        ending = self._ending(latest)
+        if ending is None:
+            raise UpstreamBroken(
+                "The model's provider ended its answer in the middle.", detail="the stream has no end"
+            )
+        return rest + ending
+
+    def _ending(self, latest: bytes) -> bytes | None:
+        """Return what the end lacks, which may be nothing; None when it is not the end."""
+        if self.has_error or _DONE_LINE.search(latest):
+            return b""
+        return DONE if _FINISHED.search(latest) else None
 
     @property
     def has_error(self) -> bool:
@@ -117,7 +122,7 @@ class StreamTap:
     def _is_hidden(self, event: bytes) -> bool:
         """Read the usage of an event; say whether it tells nothing else and was asked for by us alone."""
         try:
-            chunk = _chunk(_data_of(event))
+            chunk = _chunk(data_of(event))
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return False
         self.usage = read_usage(chunk.usage) or self.usage
@@ -132,7 +137,7 @@ class StreamTap:
             raise UpstreamBroken(
                 "The model's provider ended its answer in the middle.", detail="the last event is cut"
             )
-        data = _data_of(held)
+        data = data_of(held)
         if data != b"[DONE]" and not _is_json(data):
             return b""
         return self._event(held.rstrip(b"\r\n") + b"\n\n")
@@ -144,8 +149,8 @@ def _tells_usage(piece: bytes) -> bool:
     return count > 0 and count > len(_NO_USAGE.findall(piece))
 
 
-def _data_of(event: bytes) -> bytes:
-    """Join the data lines of an event."""
+def data_of(event: bytes) -> bytes:
+    """Join the data lines of an event; nothing for one without any."""
     lines = [line[5:] for line in event.splitlines() if line.startswith(b"data:")]
     return b"\n".join(line.removeprefix(b" ") for line in lines)
 

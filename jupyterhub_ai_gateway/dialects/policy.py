@@ -5,6 +5,7 @@ have one of these verbs, because the provider's key is shared by everybody on th
 
     SET        ours: the caller's value was read and is replaced
     OVERWRITE  names the caller to the provider: replaced by a pseudonym where it is given
+    OVERWRITE_USER_ID  the same for the `user_id` within it
     REFUSE     reaches beyond the request: 400 unless null or false
 """
 
@@ -15,6 +16,7 @@ from typing import Final
 
 SET: Final = "set"
 OVERWRITE: Final = "overwrite"
+OVERWRITE_USER_ID: Final = "overwrite user_id"
 REFUSE: Final = "refuse"
 
 Verbs = Mapping[str, str]
@@ -34,7 +36,17 @@ COMPLETIONS_VERBS: Verbs = {"model": SET, "stream_options": SET, "user": OVERWRI
 EMBEDDINGS_VERBS: Verbs = {"model": SET, "user": OVERWRITE}
 """Source: https://platform.openai.com/docs/api-reference/embeddings/create (read 2026-11)."""
 
+MESSAGES_VERBS: Verbs = {
+    "model": SET,
+    "metadata": OVERWRITE_USER_ID,
+    "mcp_servers": REFUSE,
+    "container": REFUSE,
+}
+"""Source: https://platform.claude.com/docs/en/api/messages (read 2026-11)."""
+
 REASONS: Mapping[str, str] = {
     "store": "would keep the conversation in the provider's account, which everybody here shares",
+    "mcp_servers": "would connect the provider's account, which everybody here shares, to other servers",
+    "container": "would open a container of the provider's account, which everybody here shares",
 }
 """Why a field is refused; the end of a sentence that begins with its name."""

@@ -16,6 +16,7 @@ from tornado import httputil
 from typing_extensions import override
 
 from ..auth import has_credentials, token_from_headers
+from ..dialects.dialect import DIALECT_OF
 from ..dialects.faults import JSON, error_object
 from ..errors import Fault, RequestFault
 from ..gateway import Call, Gateway, answer_fault
@@ -63,6 +64,7 @@ class _Arrival(httputil.HTTPMessageDelegate):
     """One request while it arrives, and the task that answers it afterwards."""
 
     __slots__ = (
+        "_betas",
         "_connection",
         "_fault",
         "_lane",
@@ -81,6 +83,7 @@ class _Arrival(httputil.HTTPMessageDelegate):
         self._other: httputil.HTTPMessageDelegate | None = None  # the application's, when it is its request
         self._operation: Operation | None = None
         self._token: str | None = None
+        self._betas: str | None = None
         self._fault: RequestFault | None = None  # why it will be refused, once it has arrived
         self._pieces: list[bytes] = []
         self._task: asyncio.Task[None] | None = None
@@ -102,6 +105,7 @@ class _Arrival(httputil.HTTPMessageDelegate):
         self._fault = encoding_fault(headers)
         self._operation = operation
         self._token = token_from_headers(headers)
+        self._betas = betas_of(operation, headers)
         self._connection.set_max_body_size(lane.max_body_bytes)  # type: ignore[attr-defined]
         return None
 
@@ -124,7 +128,7 @@ class _Arrival(httputil.HTTPMessageDelegate):
             return
         pieces = self._pieces
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        call = Call(operation, body, request_id, self._token)
+        call = Call(operation, body, request_id, self._token, None, self._betas)
         self._task = lane.tasks.start(_answer(lane.gateway, call, wire_of(self._connection)))
         self._connection.set_close_callback(self._task.cancel)  # type: ignore[attr-defined]
 
@@ -152,6 +156,12 @@ def answer_bug(wire: Wire, request_id: str) -> None:
         wire.respond(fault.status, headers, error_object(fault))
     except RuntimeError:  # it has begun
         wire.abort()
+
+
+def betas_of(operation: Operation, headers: httputil.HTTPHeaders) -> str | None:
+    """Return what the caller's SDK may say to the provider."""
+    dialect = DIALECT_OF.get(operation)
+    return None if dialect is None or dialect.beta_header is None else headers.get(dialect.beta_header)
 
 
 def encoding_fault(headers: httputil.HTTPHeaders) -> RequestFault | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Sequence
+from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import unquote
 
@@ -20,9 +21,9 @@ from ..auth import token_from_headers
 from ..errors import BodyTooLarge
 from ..gateway import Call, Gateway
 from ..router import Endpoint
-from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, Caller, Operation
+from ..vocabulary import CHAT, COMPLETIONS, COUNT_TOKENS, EMBEDDINGS, MESSAGES, Caller, Operation
 from .base import BaseHandler
-from .lane import encoding_fault
+from .lane import betas_of, encoding_fault
 from .login import caller_from_cookie
 from .tasks import Tasks
 
@@ -42,7 +43,9 @@ class CallerHandler(BaseHandler):
         """Make the call that this request is."""
         token = token_from_headers(self.request.headers)
         caller = None if token else await caller_from_cookie(self)
-        return Call(operation, body, self.request_id, token, caller)
+        return Call(
+            operation, body, self.request_id, token, caller, betas_of(operation, self.request.headers)
+        )
 
 
 @web.stream_request_body
@@ -127,7 +130,10 @@ class ModelsHandler(CallerHandler):
         caller = await self.identify()
         endpoints = self.gateway.catalogue.open_to(caller)
         created = self.settings["loaded_at"]()
-        self.write_json({"object": "list", "data": [model_card(each, created) for each in endpoints]})
+        if "anthropic-version" in self.request.headers:
+            self.write_json(anthropic_list(endpoints, created))
+        else:
+            self.write_json({"object": "list", "data": [model_card(each, created) for each in endpoints]})
 
     @override
     async def head(self) -> None:
@@ -150,7 +156,8 @@ class ModelHandler(ModelsHandler):
     async def get(self, name: str = "") -> None:
         caller = await self.identify()
         endpoint = self.gateway.catalogue.described(unquote(name), caller)
-        self.write_json(model_card(endpoint, self.settings["loaded_at"]()))
+        card = anthropic_card if "anthropic-version" in self.request.headers else model_card
+        self.write_json(card(endpoint, self.settings["loaded_at"]()))
 
     @override
     async def head(self, name: str = "") -> None:
@@ -177,9 +184,26 @@ def model_card(endpoint: Endpoint, created: int) -> dict[str, object]:
     return card
 
 
+def anthropic_list(endpoints: Sequence[Endpoint], created: int) -> dict[str, object]:
+    """List models as Anthropic does, on one page: those that speak its format."""
+    cards = [anthropic_card(each, created) for each in endpoints if MESSAGES in each.cells]
+    ends = (
+        {"first_id": cards[0]["id"], "last_id": cards[-1]["id"]}
+        if cards
+        else {"first_id": None, "last_id": None}
+    )
+    return {"data": cards, "has_more": False, **ends}
+
+
+def anthropic_card(endpoint: Endpoint, created: int) -> dict[str, object]:
+    """Describe an endpoint as Anthropic describes a model."""
+    when = datetime.fromtimestamp(created, timezone.utc).isoformat().replace("+00:00", "Z")
+    return {"type": "model", "id": endpoint.name, "display_name": endpoint.name, "created_at": when}
+
+
 POST_PATHS = {
     f"{version}{operation.path}": operation
-    for operation in (CHAT, COMPLETIONS, EMBEDDINGS)
+    for operation in (CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, COUNT_TOKENS)
     for version in ("/v1", "")
 }
 """Paths after the prefix, with and without the version, and what they do."""

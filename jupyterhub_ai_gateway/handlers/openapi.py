@@ -7,7 +7,7 @@ from typing import Any
 
 from ..vocabulary import FULL_ACCESS, OPERATIONS
 from .ops import READ_METRICS
-from .schemas import FAILURES, LIMIT_HEADERS, REQUEST_ID, SCHEMAS, STRING, Json, ref
+from .schemas import FAILURES, INTEGER, LIMIT_HEADERS, REQUEST_ID, SCHEMAS, STRING, Json, ref, thing
 
 MODELS_TAG, OPS_TAG = "Models", "Operations"
 
@@ -64,6 +64,25 @@ _PATHS = (
         "embeddings:create",
         "Embed",
         "Turn texts into vectors that are near each other when the texts mean the same.",
+    ),
+    _Path(
+        "post",
+        "/v1/messages",
+        "createMessage",
+        MODELS_TAG,
+        "chat:create",
+        "Message",
+        "Anthropic's Messages API, for Anthropic's SDKs and for Claude Code. It reaches the models whose "
+        "provider speaks it; the others say so.",
+    ),
+    _Path(
+        "post",
+        "/v1/messages/count_tokens",
+        "countTokens",
+        MODELS_TAG,
+        "chat:create",
+        "Count tokens",
+        "Count what a message would use, without an answer.",
     ),
     _Path(
         "get",
@@ -270,6 +289,18 @@ _ANSWERS: dict[str, Json] = {
         *_USED,
         headers=LIMIT_HEADERS,
     ),
+    "createMessage": _answer(
+        "The answer, whole or as events.",
+        {
+            **_json(ref("MessagesResponse")),
+            **_events("MessagesEvent", "Events from `message_start` to `message_stop`."),
+        },
+        *_USED,
+        headers=LIMIT_HEADERS,
+    ),
+    "countTokens": _answer(
+        "The number.", _json(thing("input_tokens", input_tokens=INTEGER)), *_USED, headers=LIMIT_HEADERS
+    ),
     "listModels": _answer("The models.", _json(ref("ModelList")), "401", "403", "503"),
     "retrieveModel": _answer("The model.", _json(ref("Model")), *_LISTED),
     "health": _answer("It works.", _json(ref("Health"))),
@@ -324,7 +355,20 @@ _PLANET = {
     },
 }
 
+_MESSAGE = {"model": "claude", "max_tokens": 1024, "messages": [_QUESTION]}
+
 _REQUESTS: dict[str, tuple[str, Json]] = {
+    "createMessage": (
+        "MessagesRequest",
+        {
+            "stream": _example("A streamed answer", **_MESSAGE, stream=True),
+            "question": _example("A question", **_MESSAGE),
+        },
+    ),
+    "countTokens": (
+        "MessagesRequest",
+        {"question": _example("A question", model="claude", messages=[_QUESTION])},
+    ),
     "createChatCompletion": (
         "ChatRequest",
         {

@@ -18,7 +18,7 @@ CLIENTS = ("openai", "anthropic")
 
 openai: the OpenAI SDK and what is built on it. OPENAI_BASE_URL ends in /v1.
 anthropic: the Anthropic SDK and Claude Code. ANTHROPIC_BASE_URL does not; ANTHROPIC_AUTH_TOKEN is sent as a
-bearer token. Only for a gateway that serves /v1/messages.
+bearer token. For models whose provider speaks Anthropic's Messages API.
 """
 
 NAME = r"[a-z][a-z0-9_-]*[a-z0-9_]"

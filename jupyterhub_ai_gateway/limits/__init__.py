@@ -8,7 +8,7 @@ from __future__ import annotations
 from .base import Store
 from .bucket import Rule, Verdict
 from .gate import Gate
-from .headers import rate_limit_headers
+from .headers import anthropic_headers, rate_limit_headers
 from .memory import MemoryStore
 
-__all__ = ["Gate", "MemoryStore", "Rule", "Store", "Verdict", "rate_limit_headers"]
+__all__ = ["Gate", "MemoryStore", "Rule", "Store", "Verdict", "anthropic_headers", "rate_limit_headers"]

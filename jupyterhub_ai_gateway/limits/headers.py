@@ -5,6 +5,8 @@ Source: https://platform.openai.com/docs/guides/rate-limits, "Rate limits in hea
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from .bucket import Verdict
 
 Headers = tuple[tuple[str, str], ...]
@@ -16,6 +18,19 @@ def rate_limit_headers(verdict: Verdict) -> Headers:
         ("x-ratelimit-limit-requests", str(verdict.limit)),
         ("x-ratelimit-remaining-requests", str(verdict.remaining)),
         ("x-ratelimit-reset-requests", duration_text(verdict.reset_s)),
+    )
+
+
+def anthropic_headers(verdict: Verdict, now: datetime) -> Headers:
+    """Return the same by the names of Anthropic's API, where the reset is a time of day.
+
+    Source: https://platform.claude.com/docs/en/api/rate-limits, "Response headers" (read 2026-11).
+    """
+    reset = now + timedelta(seconds=verdict.reset_s)
+    return (
+        ("anthropic-ratelimit-requests-limit", str(verdict.limit)),
+        ("anthropic-ratelimit-requests-remaining", str(verdict.remaining)),
+        ("anthropic-ratelimit-requests-reset", reset.isoformat(timespec="seconds").replace("+00:00", "Z")),
     )
 
 

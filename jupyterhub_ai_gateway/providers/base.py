@@ -19,7 +19,7 @@ import msgspec
 from ..config import ModelConfig, ProviderSchema
 from ..errors import UpstreamRefused
 from ..upstream.base import Client, Exchange, Target
-from ..vocabulary import Operation, Timeouts
+from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, Operation, Timeouts
 from .refusals import refusal
 
 Headers = Sequence[tuple[str, str]]
@@ -45,6 +45,12 @@ class Provider(abc.ABC):
     @abc.abstractmethod
     def url(self, operation: Operation) -> str:
         """Return the absolute URL that serves an operation."""
+
+    def speaks(self, endpoint_type: str) -> frozenset[Operation]:
+        """Return the operations that serve an endpoint of this type, in the formats it speaks."""
+        return frozenset(
+            each for each in (CHAT, COMPLETIONS, EMBEDDINGS) if each.endpoint_type == endpoint_type
+        )
 
     def headers(self) -> Headers:
         """Return the headers that never change, credentials included."""
@@ -78,14 +84,17 @@ class Provider(abc.ABC):
     """False only where the operator said so for this host."""
 
     def send(
-        self, client: Client, target: Target, body: bytes, timeouts: Timeouts
+        self, client: Client, target: Target, body: bytes, timeouts: Timeouts, headers: Headers = ()
     ) -> Coroutine[None, None, Exchange]:
-        """Send one request and return once the answer's head is here."""
+        """Send one request and return once the answer's head is here.
+
+        `headers` are this request's own: what the caller may say to the host.
+        """
         if self.has_fresh_headers:
-            return self._send_fresh(client, target, body, timeouts)
-        return client.send(target, (), body, timeouts)
+            return self._send_fresh(client, target, body, timeouts, headers)
+        return client.send(target, headers, body, timeouts)
 
     async def _send_fresh(
-        self, client: Client, target: Target, body: bytes, timeouts: Timeouts
+        self, client: Client, target: Target, body: bytes, timeouts: Timeouts, headers: Headers
     ) -> Exchange:
-        return await client.send(target, await self.fresh_headers(), body, timeouts)
+        return await client.send(target, [*await self.fresh_headers(), *headers], body, timeouts)

@@ -15,7 +15,7 @@ from ..config import ENDPOINT_TYPES, ModelConfig, ProviderSchema, Setting
 from ..errors import UpstreamBroken
 from ..upstream.base import Client, Exchange, Target, Write
 from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, Operation, Timeouts
-from .base import Provider
+from .base import Headers, Provider
 from .echo_answers import (
     BadRequestError,
     Events,
@@ -70,7 +70,9 @@ class Echo(Provider):
         return f"{_ORIGIN}{operation.path}"
 
     @override
-    async def send(self, client: Client, target: Target, body: bytes, timeouts: Timeouts) -> Exchange:
+    async def send(
+        self, client: Client, target: Target, body: bytes, timeouts: Timeouts, headers: Headers = ()
+    ) -> Exchange:
         return answer(target.path, body, self.model_name or "echo", self._pause_s)
 
 

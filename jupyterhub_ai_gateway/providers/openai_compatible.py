@@ -11,7 +11,7 @@ import yaml
 from typing_extensions import override
 
 from ..config import ModelConfig, ProviderSchema, Secret, Setting
-from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, Operation
+from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, Operation
 from .base import Headers, Provider
 from .openai import json_headers
 
@@ -35,6 +35,7 @@ class Row:
     key_name: str | None = None
     usage: bool = True
     model_name: bool = True
+    messages: bool = False
 
     @property
     def key_names(self) -> tuple[str, ...]:
@@ -96,6 +97,11 @@ class OpenAICompatible(Provider):
         given = self.settings[self.row.base_name]
         base = self.row.base if given is None else f"{given}{self.row.suffix}"
         return f"{base}{operation.path}"
+
+    @override
+    def speaks(self, endpoint_type: str) -> frozenset[Operation]:
+        own = super().speaks(endpoint_type)
+        return own | {MESSAGES} if self.row.messages and CHAT in own else own
 
     @override
     def headers(self) -> Headers:

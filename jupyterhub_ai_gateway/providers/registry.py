@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
 
 from ..config import ModelConfig, ProviderSchema, fold
+from .anthropic import Anthropic
 from .base import Provider
 from .echo import Echo
 from .openai import OpenAI
@@ -61,6 +62,7 @@ class Providers:
 
 def _shipped() -> Iterable[tuple[type[Provider], tuple[str, ...]]]:
     yield OpenAI, ()
+    yield Anthropic, ()
     yield Echo, ()
     for row in rows():
         yield provider_of(row), row.aliases

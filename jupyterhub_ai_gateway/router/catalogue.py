@@ -25,10 +25,13 @@ OPERATION_OF: Mapping[str, Operation] = {
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A model at a host. `sent_model` is the host's name of it as JSON, None where its URL says it."""
+    """A model at a host. `sent_model` is the host's name of it as JSON, None where its URL says it.
+
+    `targets` has a place for each operation that the host speaks.
+    """
 
     provider: Provider
-    target: Target
+    targets: Mapping[Operation, Target]
     sent_model: msgspec.Raw | None
     timeouts: Timeouts
     secrets: tuple[bytes, ...] = field(repr=False)
@@ -43,7 +46,10 @@ class Deployment:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What callers name as `model`. `scope` is the full name of the one that it needs besides the usual."""
+    """What callers name as `model`. `scope` is the full name of the one that it needs besides the usual.
+
+    `operation` is the one of its type; `cells` count each that it serves.
+    """
 
     name: str
     operation: Operation
@@ -52,7 +58,7 @@ class Endpoint:
     is_hidden: bool
     limit: LimitConfig | None
     deployment: Deployment
-    cell: Cell
+    cells: Mapping[Operation, Cell]
 
     def is_open_to(self, caller: Caller) -> bool:
         """Say whether this caller may use it."""
@@ -76,7 +82,11 @@ class Catalogue:
     @property
     def origins(self) -> frozenset[Origin]:
         """Return every place that connections are kept to."""
-        return frozenset(each.deployment.target.origin for each in self._endpoints.values())
+        return frozenset(
+            target.origin
+            for each in self._endpoints.values()
+            for target in each.deployment.targets.values()
+        )
 
     def endpoint(self, asked_model: str, operation: Operation, caller: Caller) -> Endpoint:
         """Find what a caller names, for an operation whose own scope they hold.
@@ -89,13 +99,8 @@ class Catalogue:
             raise self._not_found(asked_model, caller)
         if found.scope is not None and found.scope not in caller.scopes:
             raise _forbidden(found, caller)
-        if found.operation is not operation:
-            raise RequestFault(
-                f"The model {found.name} is of the type {found.operation.endpoint_type}, called by "
-                f"POST /v1{found.operation.path}.",
-                slug="wrong_endpoint_type",
-                param="model",
-            )
+        if operation not in found.cells:
+            raise _wrong_operation(found, operation)
         return found
 
     def open_to(self, caller: Caller) -> list[Endpoint]:
@@ -142,7 +147,7 @@ def _endpoint(
     operation = OPERATION_OF[config.endpoint_type]
     provider = make(config.model)
     try:
-        target = provider.target(operation)
+        targets = {each: provider.target(each) for each in provider.speaks(config.endpoint_type)}
     except ValueError as error:
         raise ConfigFault(f"{config.path}.model.config", f"makes no usable URL: {error}") from None
     sent_model = config.model.name
@@ -154,13 +159,16 @@ def _endpoint(
         scope=None if config.scope is None else full_scope(config.scope),
         is_hidden=config.hidden,
         limit=config.limit,
-        deployment=Deployment(provider, target, raw, config.timeouts, _secrets(provider)),
-        cell=metrics.cell(
-            endpoint=config.name,
-            operation=operation.name,
-            provider=provider.name,
-            model=sent_model or config.name,
-        ),
+        deployment=Deployment(provider, targets, raw, config.timeouts, _secrets(provider)),
+        cells={
+            each: metrics.cell(
+                endpoint=config.name,
+                operation=each.name,
+                provider=provider.name,
+                model=sent_model or config.name,
+            )
+            for each in targets
+        },
     )
 
 
@@ -180,6 +188,17 @@ def _forbidden(endpoint: Endpoint, caller: Caller) -> Forbidden:
     else:
         text += "An administrator of the Hub can grant it."
     return Forbidden(text, param="model")
+
+
+def _wrong_operation(endpoint: Endpoint, operation: Operation) -> RequestFault:
+    paths = " or ".join(sorted(f"POST /v1{each.path}" for each in endpoint.cells))
+    if operation.endpoint_type == endpoint.operation.endpoint_type:
+        text = f"The model {endpoint.name} does not speak this format; call {paths}."
+        return RequestFault(text, slug="wrong_format", param="model")
+    text = (
+        f"The model {endpoint.name} is of the type {endpoint.operation.endpoint_type}, called by {paths}."
+    )
+    return RequestFault(text, slug="wrong_endpoint_type", param="model")
 
 
 def _shown(name: str) -> str:

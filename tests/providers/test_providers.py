@@ -17,7 +17,7 @@ from jupyterhub_ai_gateway.providers.base import Provider
 from jupyterhub_ai_gateway.providers.openai_compatible import TYPES, rows
 from jupyterhub_ai_gateway.providers.refusals import MAX_MESSAGE_CHARS, clean, refusal, retry_after_s
 from jupyterhub_ai_gateway.providers.registry import Providers
-from jupyterhub_ai_gateway.vocabulary import CHAT, COMPLETIONS, EMBEDDINGS
+from jupyterhub_ai_gateway.vocabulary import CHAT, COMPLETIONS, COUNT_TOKENS, EMBEDDINGS, MESSAGES
 
 PROVIDERS = Providers.installed()
 KEY = "sk-0123456789abcdef"
@@ -81,6 +81,27 @@ def test_openai_and_azure_are_asked_where_they_are(
     assert len(names) == len(set(names))
     assert ("authorization" in names) != ("api-key" in names)
     assert provider.target(CHAT).head.startswith(b"POST /")
+
+
+def test_anthropic_is_asked_in_its_own_format_and_in_openai_s() -> None:
+    provider = made("anthropic", {"anthropic_api_key": KEY, "anthropic_version": "2024-01-01"})
+    assert provider.speaks("llm/v1/chat") == {CHAT, MESSAGES, COUNT_TOKENS}
+    own = provider.target(MESSAGES)
+    assert provider.url(MESSAGES) == "https://api.anthropic.com/v1/messages"
+    assert {("x-api-key", KEY), ("anthropic-version", "2024-01-01")} <= set(own.headers)
+    theirs = provider.target(CHAT)
+    assert provider.url(CHAT) == "https://api.anthropic.com/v1/chat/completions"
+    assert ("Authorization", f"Bearer {KEY}") in theirs.headers
+    assert "x-api-key" not in dict(theirs.headers)
+    with pytest.raises(ConfigFault, match="anthropic cannot serve llm/v1/embeddings"):
+        made("anthropic", {"anthropic_api_key": KEY}, "llm/v1/embeddings")
+
+
+@pytest.mark.parametrize("name", ["vllm", "ollama", "llama-cpp"])
+def test_local_servers_speak_both_formats_for_chat_alone(name: str) -> None:
+    provider = made(name, {})
+    assert provider.speaks("llm/v1/chat") == {CHAT, MESSAGES}
+    assert provider.speaks("llm/v1/embeddings") == {EMBEDDINGS}
 
 
 def test_azure_deployment_s_body_names_no_model() -> None:

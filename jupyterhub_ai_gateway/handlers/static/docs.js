@@ -154,7 +154,21 @@ const PYTHON_CALLS = {
   createEmbedding: ["embeddings.create", "data[0].embedding[:5]"],
 };
 
+const ANTHROPIC_CALLS = { createMessage: "messages.create", countTokens: "messages.count_tokens" };
+
+function anthropicSample(operation, body) {
+  const client =
+    `import os\nfrom anthropic import Anthropic\n\nclient = Anthropic(\n` +
+    `    base_url="${BASE_URL.replace(/\/v1$/, "")}",\n    auth_token=os.environ["JUPYTERHUB_API_TOKEN"],\n)\n`;
+  const lines = Object.entries(body).map(([key, value]) => `    ${key}=${python(value, "    ")},\n`);
+  const name = body.stream ? "stream" : "answer";
+  const whole = operation.operationId === "countTokens" ? "answer.input_tokens" : "answer.content[0].text";
+  const end = body.stream ? `for event in stream:\n    print(event)\n` : `print(${whole})\n`;
+  return `${client}\n${name} = client.${ANTHROPIC_CALLS[operation.operationId]}(\n${lines.join("")})\n${end}`;
+}
+
 function pythonSample(operation, body) {
+  if (operation.operationId in ANTHROPIC_CALLS) return anthropicSample(operation, body);
   const client = `from openai import OpenAI\n\nclient = OpenAI()\n# Outside the Hub: OpenAI(base_url="${BASE_URL}", api_key="…")\n`;
   if (operation.operationId === "listModels") return `${client}\nfor model in client.models.list():\n    print(model.id)\n`;
   if (operation.operationId === "retrieveModel")

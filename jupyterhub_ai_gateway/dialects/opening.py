@@ -1,4 +1,4 @@
-"""An OpenAI request: opened at its top level only, so that everything inside it stays as it came.
+"""A request, OpenAI's or Anthropic's: opened at its top level only, so that all inside it stays as it came.
 
 A key that is there twice, be it spelled with escapes, counts once, and the last one wins, for us and for
 the provider: the body that is sent is always written anew from the fields that were read.
@@ -13,13 +13,24 @@ from typing import Final
 import msgspec
 
 from ..errors import RequestFault
-from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, Operation
-from .policy import CHAT_VERBS, COMPLETIONS_VERBS, EMBEDDINGS_VERBS, OVERWRITE, REASONS, REFUSE, Verbs
+from ..vocabulary import CHAT, COMPLETIONS, COUNT_TOKENS, EMBEDDINGS, MESSAGES, Operation
+from .policy import (
+    CHAT_VERBS,
+    COMPLETIONS_VERBS,
+    EMBEDDINGS_VERBS,
+    MESSAGES_VERBS,
+    OVERWRITE,
+    OVERWRITE_USER_ID,
+    REASONS,
+    REFUSE,
+    Verbs,
+)
 
 Fields = dict[str, msgspec.Raw]
 
 MAX_MODEL_CHARS = 256
 
+_WITHOUT_STREAMS = (EMBEDDINGS, COUNT_TOKENS)
 _TRUE: Final = b"true"
 _NOTHING: Final = (b"null", b"false")
 _LIST, _TEXT, _OBJECT = b"["[0], b'"'[0], b"{"[0]
@@ -44,6 +55,8 @@ FORMATS: Mapping[Operation, Format] = {
     CHAT: Format(CHAT, "messages", b"[", "a list of messages", CHAT_VERBS),
     COMPLETIONS: Format(COMPLETIONS, "prompt", b'["', "text or a list", COMPLETIONS_VERBS),
     EMBEDDINGS: Format(EMBEDDINGS, "input", b'["', "text or a list", EMBEDDINGS_VERBS),
+    MESSAGES: Format(MESSAGES, "messages", b"[", "a list of messages", MESSAGES_VERBS),
+    COUNT_TOKENS: Format(COUNT_TOKENS, "messages", b"[", "a list of messages", MESSAGES_VERBS),
 }
 
 
@@ -51,8 +64,8 @@ FORMATS: Mapping[Operation, Format] = {
 class Asked:
     """What a caller asks for. `fields` are the body's, still as the caller wrote them.
 
-    `wants_usage` and `wants_base64` are true when the caller asked for the stream's usage, or for
-    embeddings as base64: the answer depends on them.
+    `wants_usage` is true when the stream's usage is for the caller to see: asked for, or always there,
+    as in Anthropic's format. `wants_base64` is true when embeddings were asked for as base64.
     """
 
     format: Format
@@ -69,13 +82,14 @@ def open_request(operation: Operation, body: bytes) -> Asked:
     format_ = FORMATS[operation]
     asked_model = _model(fields.get("model"))
     _require_content(fields, format_)
-    is_stream = operation is not EMBEDDINGS and _flag(fields, "stream")
+    is_stream = operation not in _WITHOUT_STREAMS and _flag(fields, "stream")
     return Asked(
         format_,
         fields,
         asked_model,
         is_stream,
-        is_stream and "stream_options" in fields and _wants_usage(fields["stream_options"]),
+        operation is MESSAGES
+        or (is_stream and "stream_options" in fields and _wants_usage(fields["stream_options"])),
         operation is EMBEDDINGS and _is_base64(fields.get("encoding_format")),
     )
 
@@ -102,6 +116,8 @@ def close_request(
     for name, verb in asked.format.verbs.items():
         if verb is OVERWRITE and name in fields:
             fields[name] = msgspec.Raw(_encode(pseudonym()))
+        elif verb is OVERWRITE_USER_ID and name in fields:
+            fields[name] = _with_user_id(fields[name], pseudonym)
         elif verb is REFUSE and name in fields and bytes(fields[name]) not in _NOTHING:
             raise RequestFault(f"{name}: {REASONS[name]}. Leave it out.", slug="field_refused", param=name)
     if asked.is_stream and asks_for_usage and not asked.wants_usage:
@@ -191,6 +207,17 @@ def _with_usage(raw: msgspec.Raw | None) -> msgspec.Raw:
     options = _options(raw)
     options["include_usage"] = msgspec.Raw(_TRUE)
     return msgspec.Raw(_encode(options))
+
+
+def _with_user_id(raw: msgspec.Raw, pseudonym: Callable[[], str]) -> msgspec.Raw:
+    """Rewrite `metadata`: who the caller is to the provider is for us to say."""
+    if memoryview(raw)[0] != _OBJECT:
+        return raw  # the provider will say what it thinks of it
+    metadata = _open(bytes(raw))
+    if "user_id" not in metadata:
+        return raw
+    metadata["user_id"] = msgspec.Raw(_encode(pseudonym()))
+    return msgspec.Raw(_encode(metadata))
 
 
 def _is_base64(raw: msgspec.Raw | None) -> bool:

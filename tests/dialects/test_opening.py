@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jupyterhub_ai_gateway.dialects.openai_request import FORMATS, close_request, open_request
+from jupyterhub_ai_gateway.dialects.opening import FORMATS, close_request, open_request
 from jupyterhub_ai_gateway.dialects.policy import REASONS, REFUSE
 from jupyterhub_ai_gateway.errors import RequestFault
 from jupyterhub_ai_gateway.vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, Operation

@@ -1,0 +1,56 @@
+"""A wire format as the gateway uses it, and which operation is spoken in which."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ..errors import Fault
+from ..vocabulary import CHAT, COMPLETIONS, COUNT_TOKENS, EMBEDDINGS, MESSAGES, Operation, Usage
+from . import anthropic, faults, openai_answer
+from .openai_stream import StreamTap
+from .opening import Asked
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What answers, streams and failures look like.
+
+    `read_answer` returns an answer's usage and whether it is an error in disguise; the functions for a
+    fault take the request's name as well. `id_header` is where the SDKs look for that name, besides
+    x-request-id. `beta_header` is what a caller's SDK may say to the provider, None for nothing.
+    """
+
+    name: str
+    read_answer: Callable[[bytes], tuple[Usage | None, bool]]
+    tap: Callable[[Asked], StreamTap]
+    error_object: Callable[[Fault, str], bytes]
+    error_event: Callable[[Fault, str], bytes]
+    id_header: str | None = None
+    beta_header: str | None = None
+
+
+OPENAI = Dialect(
+    "openai",
+    openai_answer.read_answer,
+    lambda asked: StreamTap(hides_usage=not asked.wants_usage),
+    faults.error_object,
+    faults.error_event,
+)
+ANTHROPIC = Dialect(
+    "anthropic",
+    anthropic.read_answer,
+    lambda asked: anthropic.MessagesTap(),
+    anthropic.error_object,
+    anthropic.error_event,
+    id_header="request-id",
+    beta_header="anthropic-beta",
+)
+
+DIALECT_OF: Mapping[Operation, Dialect] = {
+    CHAT: OPENAI,
+    COMPLETIONS: OPENAI,
+    EMBEDDINGS: OPENAI,
+    MESSAGES: ANTHROPIC,
+    COUNT_TOKENS: ANTHROPIC,
+}
