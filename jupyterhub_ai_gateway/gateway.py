@@ -184,11 +184,11 @@ class _Serving:
     began: float
     headers: list[tuple[str, str]] = field(default_factory=list)
     stream: _Stream | None = None
+    dialect: Dialect = field(init=False)
+    """The format in which the caller is answered."""
 
-    @property
-    def dialect(self) -> Dialect:
-        """Return the format in which the caller is answered."""
-        return DIALECT_OF[self.call.operation]
+    def __post_init__(self) -> None:
+        self.dialect = DIALECT_OF[self.call.operation]
 
     async def run(self) -> None:
         """Serve it; a fault is answered, and told in the outcome."""
@@ -397,8 +397,8 @@ async def _refusal(deployment: Deployment, exchange: Exchange) -> Fault:
 
 
 def _require_type(headers: Mapping[bytes, bytes], wanted: bytes) -> None:
-    found = headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
-    if wanted not in found:
+    found = headers.get(b"content-type", b"")
+    if wanted not in found and wanted not in found.lower():
         raise UpstreamBroken(
             "The model's provider sent an answer of the wrong kind.",
             detail=f"its Content-Type has no {wanted.decode()}",

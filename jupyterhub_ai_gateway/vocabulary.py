@@ -26,9 +26,9 @@ def utcnow() -> datetime:
     return datetime.now(timezone.utc)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Operation:
-    """One thing that a caller can do with a model.
+    """One thing that a caller can do with a model. There is one of each, so it is compared by identity.
 
     `scope` is a key of `OPERATIONS`, `endpoint_type` MLflow's name of it, `path` what follows an
     OpenAI-compatible base URL.

@@ -129,23 +129,29 @@ class _Arrival(httputil.HTTPMessageDelegate):
         pieces = self._pieces
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         call = Call(operation, body, request_id, self._token, None, self._betas)
-        self._task = lane.tasks.start(_answer(lane.gateway, call, wire_of(self._connection)))
-        self._connection.set_close_callback(self._task.cancel)  # type: ignore[attr-defined]
+        self._task = lane.tasks.start(_answer(lane, call, wire_of(self._connection)))
+        self._connection.set_close_callback(self._leave)  # type: ignore[attr-defined]
 
     @override
     def on_connection_close(self) -> None:
         if self._other is not None:
             self._other.on_connection_close()
-        elif self._task is not None:
-            self._task.cancel()
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
+        if self._task is not None:
+            self._lane.tasks.end(self._task)
 
 
-async def _answer(gateway: Gateway, call: Call, wire: Wire) -> None:
+async def _answer(lane: Lane, call: Call, wire: Wire) -> None:
     try:
-        await gateway.serve(call, wire)
+        await lane.gateway.serve(call, wire)
     except Exception:  # the door between the gateway and its callers: a bug answers 500
         log.exception("%s: uncaught exception", call.id)
         answer_bug(wire, call.id)
+    finally:
+        lane.tasks.ended()
 
 
 def answer_bug(wire: Wire, request_id: str) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Coroutine
 from itertools import count
+from typing import cast
 
 
 class RequestIds:
@@ -30,11 +31,19 @@ class Tasks:
         return len(self._running)
 
     def start(self, answering: Coroutine[None, None, None]) -> asyncio.Task[None]:
-        """Run it, and hold it until it is over."""
+        """Run it, and hold it until it calls `ended`, or was ended by `end`."""
         task = asyncio.get_running_loop().create_task(answering)
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
         return task
+
+    def ended(self) -> None:
+        """Part from the present task, whose work is over: cheaper than a callback for each request."""
+        self._running.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    def end(self, task: asyncio.Task[None]) -> None:
+        """Cancel a task that `start` made, which may not have begun and so would never call `ended`."""
+        task.add_done_callback(self._running.discard)
+        task.cancel()
 
     def track(self, task: asyncio.Task[None]) -> None:
         """Hold a task that somebody else runs."""
@@ -49,6 +58,7 @@ class Tasks:
 
     async def cancel(self) -> None:
         """End what still runs, and wait for the ends."""
-        for task in self._running:
-            task.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        running = tuple(self._running)
+        for task in running:
+            self.end(task)
+        await asyncio.gather(*running, return_exceptions=True)

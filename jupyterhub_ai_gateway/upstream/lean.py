@@ -284,8 +284,10 @@ class _Connection(asyncio.Protocol):
         answer.begun(status)
 
     def on_body(self, data: bytes) -> None:
-        if self.answer is not None and not self.answer.is_complete:
-            self.answer.pieces.append(data)
+        answer = self.answer
+        if answer is not None and not answer.is_complete:
+            answer.pieces.append(data)
+            answer.body_bytes += len(data)
 
     def on_message_complete(self) -> None:
         if self._is_final and self.answer is not None and not self.answer.is_complete:
@@ -346,6 +348,7 @@ class _Answer(Exchange):
         "_waiter",
         "_waiting",
         "_write",
+        "body_bytes",
         "failure",
         "has_bytes",
         "headers",
@@ -374,6 +377,7 @@ class _Answer(Exchange):
         self.is_complete = False
         self.is_reusable = False
         self.pieces: list[bytes] = []
+        self.body_bytes = 0  # of the body so far, whoever took the pieces
         self.status = 0
         connection.answer = self
 
@@ -393,14 +397,8 @@ class _Answer(Exchange):
 
     @override
     async def read(self, limit: int) -> bytes:
-        announced = self.headers.get(b"content-length", b"0")
-        if int(announced) > limit:
-            raise too_long(self._connection.origin, limit)
-        size = seen = 0
         while True:
-            size += sum(map(len, self.pieces[seen:]))
-            seen = len(self.pieces)
-            if size > limit:
+            if self.body_bytes > limit or (not self.is_complete and self._announced() > limit):
                 raise too_long(self._connection.origin, limit)
             if self.is_complete:
                 pieces = self.pieces
@@ -408,6 +406,9 @@ class _Answer(Exchange):
             if self.failure is not None:
                 raise self.failure
             await self._news()
+
+    def _announced(self) -> int:
+        return int(self.headers.get(b"content-length", b"0"))
 
     @override
     async def relay(self, write: Write) -> None:

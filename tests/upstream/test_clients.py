@@ -411,7 +411,15 @@ async def test_refusal_in_the_middle_of_a_long_request_is_heard(kind: str) -> No
 
 
 @both
-@pytest.mark.parametrize("reply", [Reply(body=b"x" * 1001), Reply(body=[b"x" * 700, b"x" * 301])])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(body=b"x" * 1001),
+        Reply(body=[b"x" * 700, b"x" * 301]),
+        Reply(body=[b"x"] * 1001),
+        Reply(body=[b"x"] * 1001, cuts=BYTE_BY_BYTE),
+    ],
+)
 async def test_answer_beyond_the_limit_is_broken(kind: str, reply: Reply) -> None:
     with upstream() as up:
         up.script(reply, reply)
