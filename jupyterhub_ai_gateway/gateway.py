@@ -67,7 +67,8 @@ class Reply(Protocol):
 class Call:
     """One request. `caller` is None when `token` has yet to say who it is; `id` is its x-request-id.
 
-    `betas` is what its dialect's `beta_header` says, for the provider to hear.
+    `betas` is what its dialect's `beta_header` says, for the provider to hear; `path_model` is the model
+    where the path names it.
     """
 
     operation: Operation
@@ -76,6 +77,7 @@ class Call:
     token: str | None = field(default=None, repr=False)
     caller: Caller | None = None
     betas: str | None = None
+    path_model: str | None = None
 
 
 class _Outcome:
@@ -136,7 +138,7 @@ class Gateway:
         began = self._rooms.clock()
         try:
             caller = await self.identify(call)
-            asked = open_request(call.operation, call.body)
+            asked = open_request(call.operation, call.body, call.path_model)
             endpoint = self.catalogue.endpoint(asked.asked_model, call.operation, caller)
         except Fault as fault:
             self._rooms.metrics.refused(operation=call.operation.name, status=fault.status, slug=fault.slug)

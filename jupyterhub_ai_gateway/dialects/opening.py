@@ -30,6 +30,7 @@ Fields = dict[str, msgspec.Raw]
 
 MAX_MODEL_CHARS = 256
 
+_MLFLOW_LEGACY = {"candidate_count": "n", "text": "input", "texts": "input"}
 _WITHOUT_STREAMS = (EMBEDDINGS, COUNT_TOKENS)
 _TRUE: Final = b"true"
 _NOTHING: Final = (b"null", b"false")
@@ -76,11 +77,14 @@ class Asked:
     wants_base64: bool
 
 
-def open_request(operation: Operation, body: bytes) -> Asked:
-    """Read what the gateway has to know of a request. `RequestFault` says what is wrong with it."""
+def open_request(operation: Operation, body: bytes, path_model: str | None = None) -> Asked:
+    """Read what the gateway has to know of a request. `RequestFault` says what is wrong with it.
+
+    `path_model` is the model of a path that names one, as MLflow's do; then the body must not.
+    """
     fields = _open(body)
     format_ = FORMATS[operation]
-    asked_model = _model(fields.get("model"))
+    asked_model = _model_of_path(fields, path_model) if path_model else _model(fields.get("model"))
     _require_content(fields, format_)
     is_stream = operation not in _WITHOUT_STREAMS and _flag(fields, "stream")
     return Asked(
@@ -162,6 +166,22 @@ def _model(raw: msgspec.Raw | None) -> str:
     if not model or len(model) > MAX_MODEL_CHARS:
         raise RequestFault(f"model must be text of 1 to {MAX_MODEL_CHARS} characters.", param="model")
     return model
+
+
+def _model_of_path(fields: Fields, path_model: str) -> str:
+    """Take the path's word; what older MLflow clients write in place of OpenAI's fields is named."""
+    if "model" in fields:
+        raise RequestFault(
+            "The parameter 'model' is not permitted to be passed: the path names the model already.",
+            status=422,
+            param="model",
+        )
+    for name, newer in _MLFLOW_LEGACY.items():
+        if name in fields:
+            text = f"{name} is of MLflow's format before 2.9, which is not served; send {newer} instead."
+            raise RequestFault(text, param=name)
+    fields["model"] = msgspec.Raw(_encode(path_model))
+    return path_model
 
 
 def _require_content(fields: Fields, format_: Format) -> None:

@@ -54,6 +54,8 @@ class InvocationHandler(CallerHandler):
 
     methods = "POST"
 
+    path_model: str | None = None
+
     @override
     def initialize(self, operation: Operation) -> None:
         self.operation = operation
@@ -76,8 +78,9 @@ class InvocationHandler(CallerHandler):
             raise BodyTooLarge("The request's body is too long.")
 
     @override
-    async def post(self) -> None:
+    async def post(self, *names: str) -> None:
         call = await self.call(self.operation, b"".join(self._pieces))
+        call.path_model = self.path_model
         tasks: Tasks = self.settings["tasks"]
         self._answering = asyncio.ensure_future(self.gateway.serve(call, _HandlerReply(self)))
         tasks.track(self._answering)

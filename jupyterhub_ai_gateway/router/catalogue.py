@@ -103,6 +103,11 @@ class Catalogue:
             raise _wrong_operation(found, operation)
         return found
 
+    def operation_of(self, name: str) -> Operation | None:
+        """Return the operation of an endpoint's type; None when there is no such endpoint."""
+        found = self._endpoints.get(name)
+        return None if found is None else found.operation
+
     def open_to(self, caller: Caller) -> list[Endpoint]:
         """Return what a caller may use."""
         return [endpoint for endpoint in self._endpoints.values() if endpoint.is_open_to(caller)]
