@@ -671,3 +671,21 @@ async def test_event_that_is_too_long_to_hold_is_never_broken_into(
     assert sent.endswith(b"\n\n")
     assert json.loads(last)["error"]["code"] == "upstream_timeout"
     expected_log.take("upstream_timeout")
+
+
+@every_way
+async def test_upload_that_is_broken_off_leaves_nothing_behind(way: str) -> None:
+    async with served(**WAYS[way]) as running:
+        before = asyncio.all_tasks()
+        _, writer = await asyncio.open_connection("127.0.0.1", running.service.port)
+        head = f"POST {PREFIX}v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t-alice\r\n"
+        writer.write(f"{head}Content-Length: 1000\r\n\r\nhalf".encode())
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.close()
+        for _ in range(200):
+            if asyncio.all_tasks() <= before:
+                break
+            await asyncio.sleep(0.01)
+        assert asyncio.all_tasks() <= before
+        assert len(running.service._tasks) == 0

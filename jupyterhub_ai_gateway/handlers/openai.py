@@ -90,6 +90,7 @@ class InvocationHandler(CallerHandler):
 
     @override
     def on_connection_close(self) -> None:
+        super().on_connection_close()  # ends the wait for a body that will not come any more
         if self._answering is not None:
             self._answering.cancel()
 
