@@ -16,15 +16,8 @@ from ..errors import UpstreamBroken
 from ..upstream.base import Client, Exchange, Target, Write
 from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, Operation, Timeouts
 from .base import Headers, Provider
-from .echo_answers import (
-    BadRequestError,
-    Events,
-    chat,
-    chat_events,
-    completion,
-    completion_events,
-    embeddings,
-)
+from .echo_answers import Events, chat, chat_events, completion, completion_events, embeddings
+from .echo_requests import BadRequestError, read_request
 
 TOKENS_PER_SECOND = "50"
 _ORIGIN = "http://echo.invalid"
@@ -79,19 +72,20 @@ class Echo(Provider):
 def answer(path: str, body: bytes, model: str, pause_s: float) -> Exchange:
     """Answer as a host would that hears `body` at `path`."""
     try:
-        request = msgspec.json.decode(body)
+        request = read_request(path, body)
         request.setdefault("model", model)
-        if request.get("stream") is True and path in _EVENTS:
+        if request.get("stream") and path in _EVENTS:
             return _Streamed(_EVENTS[path](request), pause_s)
         return _Whole(200, _ANSWERS[path](request))
     except BadRequestError as error:
-        refused = {
-            "message": str(error),
-            "type": "invalid_request_error",
-            "param": error.param,
-            "code": None,
-        }
-        return _Whole(400, {"error": refused})
+        return _refused(str(error), error.param)
+    except RecursionError:
+        return _refused("The request is nested too deeply.", None)
+
+
+def _refused(message: str, param: str | None) -> Exchange:
+    error = {"message": message, "type": "invalid_request_error", "param": param, "code": None}
+    return _Whole(400, {"error": error})
 
 
 class _Whole(Exchange):

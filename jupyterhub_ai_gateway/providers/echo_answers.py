@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-Document = dict[str, Any]
+from .echo_requests import MAX_INPUTS, MAX_PROMPTS, BadRequestError, Document, texts
+from .echo_samples import sample_of
+
 Events = Iterator[Document]
 
 CREATED = 1_767_225_600
@@ -24,18 +26,8 @@ HINT = (
     "in the AI gateway's configuration (endpoints, model, provider)."
 )
 MAX_ECHOED_CHARS = 2000
-MAX_DIMENSIONS = 4096
+MAX_NUMBERS = 2048 * 256
 _DIMENSIONS = 256
-_MOST_CHOICES = 16
-_DEPTH = 8
-
-
-class BadRequestError(Exception):
-    """What a host would refuse; `param` names the field."""
-
-    def __init__(self, message: str, param: str) -> None:
-        super().__init__(message)
-        self.param = param
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,85 +64,81 @@ def chat(request: Document) -> Document:
 
 
 def chat_events(request: Document) -> Events:
-    """Answer a chat word by word."""
-    said = _chat(request)
+    """Answer a chat word by word. What is wrong with it is raised here, before the first event."""
+    said, count = _chat(request), _choices(request)
+    usage = _usage(_prompt_tokens(request), said.tokens * count)
     envelope = _envelope(request, "chat.completion.chunk", "chatcmpl-echo")
-    wants_usage = _wants_usage(request)
+    return _chunks(request, envelope, _chat_choices(said, count), usage)
+
+
+def _chat_choices(said: _Said, count: int) -> Iterator[Document]:
+    deltas: list[tuple[Document, str | None]] = [
+        ({"role": "assistant", "content": "" if said.words else None}, None),
+        *(({"content": word}, None) for word in said.words),
+        *(({"tool_calls": [delta]}, None) for delta in _call_deltas(said.calls)),
+        ({}, said.reason),
+    ]
+    for delta, reason in deltas:
+        for index in range(count):
+            yield {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
+
+
+def _chunks(request: Document, envelope: Document, choices: Iterator[Document], usage: Document) -> Events:
+    """Put each choice into an event, and the usage into a last one where the request asks for it."""
+    wants_usage = (request.get("stream_options") or {}).get("include_usage") is True
     if wants_usage:
         envelope["usage"] = None
-    indexes = range(_choices(request))
-
-    def chunk(index: int, delta: Document, reason: str | None = None) -> Document:
-        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": reason}
-        return {**envelope, "choices": [choice]}
-
-    for index in indexes:
-        yield chunk(index, {"role": "assistant", "content": "" if said.words else None})
-    for word in said.words:
-        for index in indexes:
-            yield chunk(index, {"content": word})
-    for delta in _call_deltas(said.calls):
-        for index in indexes:
-            yield chunk(index, {"tool_calls": [delta]})
-    for index in indexes:
-        yield chunk(index, {}, said.reason)
+    for choice in choices:
+        yield {**envelope, "choices": [choice]}
     if wants_usage:
-        usage = _usage(_prompt_tokens(request), said.tokens * len(indexes))
         yield {**envelope, "choices": [], "usage": usage}
 
 
 def completion(request: Document) -> Document:
     """Answer a completion at once."""
-    said, prompts = _completion(request), _prompts(request)
-    choices = len(prompts) * _choices(request)
+    said = _completions(request)
     return {
         **_envelope(request, "text_completion", "cmpl-echo"),
         "choices": [
-            {"index": index, "text": said.text, "logprobs": None, "finish_reason": said.reason}
-            for index in range(choices)
+            {"index": index, "text": each.text, "logprobs": None, "finish_reason": each.reason}
+            for index, each in enumerate(said)
         ],
-        "usage": _usage(sum(len(_words(prompt)) for prompt in prompts), said.tokens * choices),
+        "usage": _completions_usage(request, said),
     }
 
 
 def completion_events(request: Document) -> Events:
-    """Answer a completion word by word."""
-    said, prompts = _completion(request), _prompts(request)
+    """Answer a completion word by word. What is wrong with it is raised here, before the first event."""
+    said = _completions(request)
     envelope = _envelope(request, "text_completion", "cmpl-echo")
-    wants_usage = _wants_usage(request)
-    if wants_usage:
-        envelope["usage"] = None
-    indexes = range(len(prompts) * _choices(request))
-    pieces: list[tuple[str, str | None]] = [*((word, None) for word in said.words), ("", said.reason)]
-    for text, reason in pieces:
-        for index in indexes:
-            choice = {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
-            yield {**envelope, "choices": [choice]}
-    if wants_usage:
-        usage = _usage(sum(len(_words(prompt)) for prompt in prompts), said.tokens * len(indexes))
-        yield {**envelope, "choices": [], "usage": usage}
+    return _chunks(request, envelope, _completion_choices(said), _completions_usage(request, said))
+
+
+def _completion_choices(said: list[_Said]) -> Iterator[Document]:
+    for index, each in enumerate(said):
+        pieces: list[tuple[str, str | None]] = [*((word, None) for word in each.words), ("", each.reason)]
+        for text, reason in pieces:
+            yield {"index": index, "text": text, "logprobs": None, "finish_reason": reason}
 
 
 def embeddings(request: Document) -> Document:
     """Answer with unit vectors that depend on the texts alone."""
-    texts = _prompts(request, "input")
+    asked = texts(request, "input", MAX_INPUTS)
     size = request.get("dimensions") or _DIMENSIONS
-    if not isinstance(size, int) or not 1 <= size <= MAX_DIMENSIONS:
-        raise BadRequestError(f"dimensions must be from 1 to {MAX_DIMENSIONS}.", "dimensions")
+    if size * len(asked) > MAX_NUMBERS:
+        raise BadRequestError(f"An echo makes {MAX_NUMBERS} numbers at once, and no more.", "dimensions")
     is_packed = request.get("encoding_format") == "base64"
     data = [
         {"object": "embedding", "index": index, "embedding": _packed(vector) if is_packed else vector}
-        for index, vector in enumerate(_vector(text, size) for text in texts)
+        for index, vector in enumerate(_vector(text, size) for text in asked)
     ]
-    tokens = sum(len(_words(text)) for text in texts)
+    tokens = sum(len(_words(text)) for text in asked)
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return {"object": "list", "data": data, "model": request["model"], "usage": usage}
 
 
 def _chat(request: Document) -> _Said:
-    messages = request.get("messages")
-    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
-        raise BadRequestError("messages must be a list of objects.", "messages")
+    messages = request["messages"]
     tool = _tool(request, messages)
     if tool is not None:
         return _Said([], [_call(tool)], "tool_calls")
@@ -162,8 +150,15 @@ def _chat(request: Document) -> _Said:
     return _limited(_words(_echo(asked)), request)
 
 
-def _completion(request: Document) -> _Said:
-    return _limited(_words(_echo(_prompts(request)[0])), request)
+def _completions(request: Document) -> list[_Said]:
+    """Return every choice for every prompt, in this order."""
+    said = [_limited(_words(_echo(prompt)), request) for prompt in texts(request, "prompt", MAX_PROMPTS)]
+    return [each for each in said for _ in range(_choices(request))]
+
+
+def _completions_usage(request: Document, said: list[_Said]) -> Document:
+    into = sum(len(_words(prompt)) for prompt in texts(request, "prompt", MAX_PROMPTS))
+    return _usage(into, sum(each.tokens for each in said))
 
 
 def _echo(asked: str) -> str:
@@ -176,32 +171,30 @@ def _limited(words: list[str], request: Document) -> _Said:
     stops = request.get("stop") or []
     stops = [stops] if isinstance(stops, str) else stops
     text = "".join(words)
-    ends = [text.find(stop) for stop in stops if isinstance(stop, str) and stop and stop in text]
+    ends = [text.find(stop) for stop in stops if stop and stop in text]
     if ends:
         words = _words(text[: min(ends)])
     most = request.get("max_completion_tokens") or request.get("max_tokens")
-    if isinstance(most, int) and 0 < most < len(words):
+    if most is not None and 0 < most < len(words):
         return _Said(words[:most], [], "length")
     return _Said(words, [], "stop")
 
 
 def _tool(request: Document, messages: list[Document]) -> Document | None:
     """Choose the function to call: the one asked for, or the first while nobody has called any."""
-    functions = [
-        tool["function"] for tool in request.get("tools") or [] if isinstance(tool.get("function"), dict)
-    ]
-    choice = request.get("tool_choice", "auto")
+    functions = [tool["function"] for tool in request.get("tools") or [] if tool.get("function")]
+    choice = request.get("tool_choice")
     if not functions or choice == "none":
         return None
     if isinstance(choice, dict):
-        name = choice.get("function", {}).get("name")
+        name = (choice.get("function") or {}).get("name")
         return next((function for function in functions if function.get("name") == name), None)
     answered = any(message.get("role") == "tool" for message in messages)
     return None if answered and choice != "required" else functions[0]
 
 
 def _call(function: Document) -> Document:
-    name = str(function.get("name", ""))
+    name = function["name"]
     arguments = json.dumps(sample_of(function.get("parameters") or {"type": "object"}))
     digest = hashlib.sha256(f"{name}{arguments}".encode()).hexdigest()[:16]
     return {"id": f"call_{digest}", "type": "function", "function": {"name": name, "arguments": arguments}}
@@ -217,86 +210,17 @@ def _call_deltas(calls: list[Document]) -> Iterator[Document]:
 
 def _sample_format(request: Document) -> Any:
     wanted = request.get("response_format")
-    if not isinstance(wanted, dict):
+    if wanted is None:
         return None
-    if wanted.get("type") == "json_object":
+    if wanted["type"] == "json_object":
         return {"echo": True, "hint": HINT}
-    if wanted.get("type") == "json_schema":
+    if wanted["type"] == "json_schema":
         return sample_of((wanted.get("json_schema") or {}).get("schema") or {})
     return None
 
 
-def sample_of(schema: Any) -> Any:
-    """Return a value that fits a JSON Schema, as far as types, required keys, enums and references go."""
-    return _sample(schema, schema, _DEPTH)
-
-
-def _sample(schema: Any, root: Any, depth: int) -> Any:
-    if not isinstance(schema, dict) or depth == 0:
-        return None
-    if "$ref" in schema:
-        return _sample(_resolved(str(schema["$ref"]), root), root, depth - 1)
-    for key in ("const", "default"):
-        if key in schema:
-            return schema[key]
-    if schema.get("enum"):
-        return schema["enum"][0]
-    for key in ("anyOf", "oneOf", "allOf"):
-        if schema.get(key):
-            return _sample(schema[key][0], root, depth - 1)
-    kind = schema.get("type", "object" if "properties" in schema else "string")
-    return _sample_of_type(kind[0] if isinstance(kind, list) else kind, schema, root, depth)
-
-
-def _sample_of_type(kind: str, schema: Document, root: Any, depth: int) -> Any:
-    if kind == "object":
-        properties = schema.get("properties") or {}
-        return {
-            name: _sample(properties.get(name, {}), root, depth - 1)
-            for name in schema.get("required") or []
-        }
-    if kind == "array":
-        least = max(1, int(schema.get("minItems") or 0))
-        return [_sample(schema.get("items") or {}, root, depth - 1) for _ in range(min(least, 8))]
-    if kind in ("integer", "number"):
-        return schema.get("minimum", 1)
-    if kind == "boolean":
-        return True
-    if kind == "null":
-        return None
-    return "echo".ljust(int(schema.get("minLength") or 0), "o")
-
-
-def _resolved(reference: str, root: Any) -> Any:
-    found = root
-    for part in reference.removeprefix("#").strip("/").split("/"):
-        found = found.get(part) if isinstance(found, dict) and part else found
-    return found
-
-
-def _prompts(request: Document, name: str = "prompt") -> list[str]:
-    """Return texts; token numbers count as words."""
-    value = request.get(name)
-    items = value if isinstance(value, list) else [value]
-    if items and all(isinstance(item, int) for item in items):
-        items = [items]
-    texts = [" ".join(map(str, item)) if isinstance(item, list) else item for item in items]
-    known = [text for text in texts if isinstance(text, str)]
-    if not known or len(known) < len(texts):
-        raise BadRequestError(f"{name} must be text, or a list of texts.", name)
-    return known
-
-
 def _choices(request: Document) -> int:
-    count = request.get("n") or 1
-    if not isinstance(count, int) or not 1 <= count <= _MOST_CHOICES:
-        raise BadRequestError(f"n must be from 1 to {_MOST_CHOICES}.", "n")
-    return count
-
-
-def _wants_usage(request: Document) -> bool:
-    options = request.get("stream_options")
-    return isinstance(options, dict) and options.get("include_usage") is True
+    return request.get("n") or 1
 
 
 def _text_of(content: Any) -> str:
@@ -328,7 +252,7 @@ def _envelope(request: Document, kind: str, prefix: str) -> Document:
 
 
 def _words(text: str) -> list[str]:
-    return re.findall(r"\s*\S+\s*", text)
+    return re.findall(r"\S+\s*|\s+", text)  # linear, whatever the text
 
 
 def _vector(text: str, size: int) -> list[float]:

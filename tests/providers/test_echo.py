@@ -15,7 +15,7 @@ from openai.types import Completion, CreateEmbeddingResponse
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from jupyterhub_ai_gateway.providers.echo import answer
-from jupyterhub_ai_gateway.providers.echo_answers import sample_of
+from jupyterhub_ai_gateway.providers.echo_samples import sample_of
 
 CHAT = {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi there"}]}
 SCHEMA = {
@@ -192,3 +192,115 @@ async def test_stream_takes_its_time_and_can_be_left() -> None:
     with pytest.raises(asyncio.CancelledError):
         await relaying
     exchange.close()
+
+
+WRONG = [
+    ("/chat/completions", {"messages": "x"}, "messages"),
+    ("/chat/completions", {"messages": []}, "messages"),
+    ("/chat/completions", {}, "messages"),
+    ("/chat/completions", {**CHAT, "n": 99}, "n"),
+    ("/chat/completions", {**CHAT, "stop": 7}, "stop"),
+    ("/chat/completions", {**CHAT, "tools": 7}, "tools"),
+    ("/chat/completions", {**CHAT, "tools": ["x"]}, "tools"),
+    ("/chat/completions", {**CHAT, "tool_choice": {"function": "x"}}, "tool_choice"),
+    (
+        "/chat/completions",
+        {**CHAT, "response_format": {"type": "json_schema", "json_schema": 7}},
+        "response_format",
+    ),
+    ("/completions", {"prompt": ["x", 1]}, "prompt"),
+    ("/completions", {"prompt": ["x"] * 129}, "prompt"),
+    ("/embeddings", {"input": ["x"] * 2049}, "input"),
+    ("/embeddings", {"input": ["x"] * 200, "dimensions": 4096}, "dimensions"),
+]
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize(("path", "document", "param"), WRONG)
+async def test_wrong_request_is_refused_before_anything_is_sent(
+    path: str, document: Any, param: str, is_stream: bool
+) -> None:
+    exchange = answer(path, json.dumps({**document, "stream": is_stream}).encode(), "echo", 0.0)
+    assert exchange.status == 400
+    assert json.loads(await exchange.read(10**6))["error"]["param"] == param
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[]",
+        b"{",
+        b'{"messages": [{"role": "user", "content": "\\ud800"}]}',
+        b'{"messages": ' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"messages": [{"role": "user", "content": "x"}], "seed": ' + b"9" * 5000 + b"}",
+    ],
+)
+async def test_body_that_cannot_be_read_is_refused(body: bytes) -> None:
+    assert answer("/chat/completions", body, "echo", 0.0).status == 400
+
+
+def _nested_arrays(depth: int) -> Any:
+    return {"type": "array", "minItems": 8, "items": _nested_arrays(depth - 1)} if depth else {}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        _nested_arrays(8),
+        {"type": "object", "required": ["a"] * 1000, "properties": {"a": {"$ref": "#"}}},
+        {"type": "object", "required": [str(i) for i in range(10**5)]},
+        {"type": "string", "minLength": 10**12},
+        {
+            "type": "array",
+            "minItems": 8,
+            "items": {"type": "array", "minItems": 8, "items": {"const": "x" * 9**5}},
+        },
+        {"$ref": "#/" + "a/" * 10**5},
+    ],
+    ids=["arrays", "itself", "keys", "letters", "constants", "reference"],
+)
+def test_sample_of_a_greedy_schema_stays_small(schema: Any) -> None:
+    assert len(json.dumps(sample_of(schema))) < 10**5
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "required": 7},
+        {"type": "object", "required": [[1], None]},
+        {"type": "object", "required": ["a"], "properties": [1]},
+        {"type": "array", "minItems": "x"},
+        {"type": "string", "minLength": None},
+        {"type": "integer", "minimum": "x"},
+        {"type": []},
+        {"type": {}},
+        {"enum": 5},
+        {"anyOf": {"a": 1}},
+        {"$ref": 7},
+        {"required": ["a"], "properties": {"a": True}},
+    ],
+    ids=str,
+)
+def test_sample_of_what_is_no_schema_is_something(schema: Any) -> None:
+    json.dumps(sample_of(schema))
+
+
+def test_sample_of_a_number_fits_its_minimum() -> None:
+    assert sample_of({"type": "integer", "minimum": 2.5}) == 3
+    assert sample_of({"type": "number", "minimum": 2.5}) == 2.5
+
+
+async def test_each_prompt_is_answered() -> None:
+    document = {"prompt": ["Hi", "Ho"], "n": 2, "max_tokens": 3}
+    found = await ask("/completions", document)
+    assert [choice["text"].split()[-1] for choice in found["choices"]] == ["Hi", "Hi", "Ho", "Ho"]
+    texts = ["", "", "", ""]
+    for chunk in await stream("/completions", document):
+        texts[chunk["choices"][0]["index"]] += chunk["choices"][0]["text"]
+    assert texts == [choice["text"] for choice in found["choices"]]
+
+
+async def test_long_run_of_blanks_is_counted_in_one_go() -> None:
+    """A pattern that looked back would need hours for this."""
+    found = await ask("/chat/completions", {"messages": [{"role": "user", "content": " " * 10**6}]})
+    assert found["usage"]["prompt_tokens"] == 4
