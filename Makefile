@@ -19,7 +19,7 @@ help:
 demo: $(VENV)/.demo $(CHP)
 	@$(BIN)/python -m demo
 
-test: $(VENV)/.test $(OLDEST)/.ready $(CHP) browser
+test: $(VENV)/.test $(OLDEST)/.ready $(CHP) browser databases
 	$(BIN)/lint-imports --config setup.cfg
 	$(BIN)/mypy
 	$(BIN)/ruff check
@@ -38,9 +38,9 @@ format: $(VENV)/.test
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-.PHONY: browser
-browser:
-	@$(PYTHON) tools/system_packages.py browser
+.PHONY: browser databases
+browser databases:
+	@$(PYTHON) tools/system_packages.py $@
 
 clean:
 	rm -rf $(VENV) .demo build dist docs/_build benchmarks/_build

@@ -261,8 +261,9 @@ class _Serving:
     async def _answer(self, exchange: Exchange, deployment: Deployment) -> None:
         _require_type(exchange.headers, b"json")
         body = await exchange.read(MAX_ANSWER_BYTES)
-        self.outcome.usage, is_error = self.dialect.read_answer(body)
-        if is_error:
+        answer = self.dialect.read_answer(body)
+        self.outcome.usage = answer.usage
+        if answer.is_error:
             raise deployment.provider.refusal(500, exchange.headers, body)
         if self.asked.format.operation is EMBEDDINGS:
             body = with_encoding(body, self.asked.wants_base64)

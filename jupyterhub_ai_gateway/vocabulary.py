@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from typing import NamedTuple
 
 FULL_ACCESS = "full-access"
 """The scope `custom:NAME:full-access` holds every operation below (the name of the original gateway)."""
@@ -75,17 +76,72 @@ class Caller:
         object.__setattr__(self, "key", f"{self.kind}:{self.name}")
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens of one request as the provider reported them; None is unknown, never zero.
+class Usage(NamedTuple):
+    """Tokens of one request; None is unknown, never zero.
 
-    `cached_input_tokens` are included in `input_tokens`, `reasoning_tokens` in `output_tokens`.
+    `input_tokens` and `output_tokens` are everything that was read and written. The others say how much
+    of that was of a kind: `cached_input_tokens` (read from a cache), `cache_write_tokens` (written to one,
+    of every lifetime) and `cache_write_1h_tokens` (of those, the ones kept for an hour), audio and images
+    are parts of the input; `reasoning_tokens` and `output_audio_tokens` are parts of the output.
+    `reported_nanousd` is what the provider says that it costs. `is_estimated` is true when the provider
+    did not tell and the numbers are ours.
     """
 
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_input_tokens: int | None = None
     reasoning_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    input_audio_tokens: int | None = None
+    input_image_tokens: int | None = None
+    output_audio_tokens: int | None = None
+    reported_nanousd: int | None = None
+    is_estimated: bool = False
+
+    def parts(self) -> TokenParts:
+        """Return the same as parts that do not overlap and add up to the totals.
+
+        What is unknown counts as none here. Where a provider's details exceed its totals, the totals
+        are right and the details are cut, in the order of the fields.
+        """
+        into, out = _Rest(self.input_tokens or 0), _Rest(self.output_tokens or 0)
+        cache_read = into.take(self.cached_input_tokens)
+        write_1h = into.take(self.cache_write_1h_tokens)
+        write = into.take((self.cache_write_tokens or 0) - write_1h)
+        audio, image = into.take(self.input_audio_tokens), into.take(self.input_image_tokens)
+        reasoning, output_audio = out.take(self.reasoning_tokens), out.take(self.output_audio_tokens)
+        return TokenParts(
+            into.left, cache_read, write, write_1h, audio, image, out.left, reasoning, output_audio
+        )
+
+
+class TokenParts(NamedTuple):
+    """Tokens by kind, without overlap: the first six are the input, the last three the output."""
+
+    input_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+    cache_write_1h_tokens: int
+    input_audio_tokens: int
+    input_image_tokens: int
+    output_tokens: int
+    reasoning_tokens: int
+    output_audio_tokens: int
+
+
+class _Rest:
+    """A total that parts are taken from."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, total: int) -> None:
+        self.left = max(0, total)
+
+    def take(self, part: int | None) -> int:
+        taken = min(max(0, part or 0), self.left)
+        self.left -= taken
+        return taken
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import inspect
 import logging
 from collections.abc import Iterator
 
+import databases
 import pytest
 from expected import ExpectedLog, Recorder
 from tornado.ioloop import IOLoop
@@ -47,3 +48,17 @@ def expected_log() -> Iterator[ExpectedLog]:
     finally:
         root.removeHandler(recorder)
     assert not recorder.lines, f"unexpected log lines: {recorder.lines}"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[databases.PostgreSQL]:
+    """Run one PostgreSQL for all tests that want one; each makes databases of its own."""
+    with databases.postgresql() as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server() -> Iterator[databases.Redis]:
+    """Run a Redis for one test, which may do with it what it wants."""
+    with databases.redis() as server:
+        yield server

@@ -1,12 +1,14 @@
 """Install what only the system's package manager has, where that is possible, and say so where it is not.
 
 python tools/system_packages.py browser    Chromium and its driver, for the tests of the pages
+python tools/system_packages.py databases  Redis and PostgreSQL, for the tests of stores and the ledger
 python tools/system_packages.py bench      nginx and a C compiler, for the benchmark
 python tools/system_packages.py venv       what Debian leaves out of Python
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import subprocess
@@ -15,17 +17,20 @@ import sys
 NEEDS: dict[str, dict[str, tuple[str, ...]]] = {
     "browser": {"chromium": ("chromium",), "chromedriver": ("chromium-driver",)},
     "bench": {"nginx": ("nginx-light",), "cc": ("gcc", "libc6-dev")},
+    "databases": {"redis-server": ("redis-server",), "initdb": ("postgresql",)},
     "venv": {"no program of that name": ("python3-venv",)},
 }
 WITHOUT = {
     "browser": "the tests of the pages are skipped; install chromium and chromium-driver",
     "bench": "the benchmark leaves something out; install nginx and a C compiler",
+    "databases": "the tests with real databases are skipped; install redis-server and postgresql",
     "venv": "install python3-venv",
 }
 
 
 def main(purpose: str) -> int:
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+    folders = ["/usr/sbin", "/usr/local/sbin", *glob.glob("/usr/lib/postgresql/*/bin")]
+    path = os.pathsep.join([os.environ.get("PATH", ""), *folders])
     missing = [
         name
         for program, names in NEEDS[purpose].items()

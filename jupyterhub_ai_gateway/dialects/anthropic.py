@@ -13,6 +13,7 @@ from typing_extensions import override
 
 from ..errors import Fault, UpstreamBroken
 from ..vocabulary import Usage
+from .openai_answer import NOTHING, Answer, Count, model_name
 from .openai_stream import StreamTap, data_of
 
 _STOPPED = re.compile(rb'"type"\s*:\s*"message_stop"')
@@ -37,13 +38,18 @@ _KINDS: Mapping[int, str] = {
 _encode = msgspec.json.Encoder().encode
 
 
+class _CacheWrites(msgspec.Struct):
+    ephemeral_1h_input_tokens: Count | None = None
+
+
 class UsageObject(msgspec.Struct):
     """Usage as this format has it: `input_tokens` is without what was written to or read from a cache."""
 
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    cache_creation_input_tokens: Count | None = None
+    cache_read_input_tokens: Count | None = None
+    cache_creation: _CacheWrites | None = None
 
     def updated(self, later: UsageObject) -> UsageObject:
         """Return what is known once a later event of the same stream has been read."""
@@ -57,11 +63,19 @@ class UsageObject(msgspec.Struct):
             return None
         parts = (self.input_tokens, self.cache_creation_input_tokens, self.cache_read_input_tokens)
         into = None if self.input_tokens is None else sum(part or 0 for part in parts)
-        return Usage(into, self.output_tokens, self.cache_read_input_tokens)
+        hour = self.cache_creation
+        return Usage(
+            into,
+            self.output_tokens,
+            self.cache_read_input_tokens,
+            cache_write_tokens=self.cache_creation_input_tokens,
+            cache_write_1h_tokens=None if hour is None else hour.ephemeral_1h_input_tokens,
+        )
 
 
 class _Answer(msgspec.Struct):
     type: str | None = None
+    model: msgspec.Raw = NOTHING
     usage: UsageObject | None = None
 
 
@@ -83,20 +97,18 @@ _odd_answer = msgspec.json.Decoder(_OddAnswer).decode
 _event = msgspec.json.Decoder(_Event).decode
 
 
-def read_answer(body: bytes) -> tuple[Usage | None, bool]:
-    """Return an answer's usage, and whether it is an error that came with a good status.
-
-    `UpstreamBroken` for what is no JSON object.
-    """
+def read_answer(body: bytes) -> Answer:
+    """Read a whole answer. `UpstreamBroken` for what is no JSON object."""
     try:
         try:
             answer = _answer(body)
         except msgspec.ValidationError:  # a usage that makes no sense
-            return None, _odd_answer(body).type == "error"
+            return Answer(None, _odd_answer(body).type == "error", None)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         text = "The model's provider sent an answer that is not valid JSON."
         raise UpstreamBroken(text, detail="the answer is not a JSON object") from None
-    return None if answer.usage is None else answer.usage.usage(), answer.type == "error"
+    usage = None if answer.usage is None else answer.usage.usage()
+    return Answer(usage, answer.type == "error", model_name(answer.model))
 
 
 class MessagesTap(StreamTap):

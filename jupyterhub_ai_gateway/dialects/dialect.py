@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ..errors import Fault
-from ..vocabulary import CHAT, COMPLETIONS, COUNT_TOKENS, EMBEDDINGS, MESSAGES, Operation, Usage
+from ..vocabulary import CHAT, COMPLETIONS, COUNT_TOKENS, EMBEDDINGS, MESSAGES, Operation
 from . import anthropic, faults, openai_answer
+from .openai_answer import Answer
 from .openai_stream import StreamTap
 from .opening import Asked
 
@@ -16,13 +17,13 @@ from .opening import Asked
 class Dialect:
     """What answers, streams and failures look like.
 
-    `read_answer` returns an answer's usage and whether it is an error in disguise; the functions for a
-    fault take the request's name as well. `id_header` is where the SDKs look for that name, besides
-    x-request-id. `beta_header` is what a caller's SDK may say to the provider, None for nothing.
+    The functions for a fault take the request's name as well. `id_header` is where the SDKs look for that
+    name, besides x-request-id. `beta_header` is what a caller's SDK may say to the provider, None for
+    nothing.
     """
 
     name: str
-    read_answer: Callable[[bytes], tuple[Usage | None, bool]]
+    read_answer: Callable[[bytes], Answer]
     tap: Callable[[Asked], StreamTap]
     error_object: Callable[[Fault, str], bytes]
     error_event: Callable[[Fault, str], bytes]

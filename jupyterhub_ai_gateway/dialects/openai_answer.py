@@ -7,44 +7,94 @@ import binascii
 import re
 import sys
 from array import array
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
 from ..errors import UpstreamBroken
 from ..vocabulary import Usage
 
+_MODEL_NAME = re.compile(rb"[A-Za-z0-9_.:/@+\-]{1,200}")
 _EMBEDDING_AS_TEXT = re.compile(rb'"embedding"\s*:\s*"')
 _EMBEDDING_AS_LIST = re.compile(rb'"embedding"\s*:\s*\[')
 
 
+Count = Annotated[int, msgspec.Meta(ge=0, le=10**12)]
+"""How many tokens there may be; a usage with anything else makes no sense as a whole."""
+
+
 class _InputDetails(msgspec.Struct):
-    cached_tokens: int | None = None
+    cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
+    audio_tokens: Count | None = None
+    image_tokens: Count | None = None
 
 
 class _OutputDetails(msgspec.Struct):
-    reasoning_tokens: int | None = None
+    reasoning_tokens: Count | None = None
+    audio_tokens: Count | None = None
 
 
 class UsageObject(msgspec.Struct):
-    """Usage as OpenAI's formats have it."""
+    """Usage as OpenAI's formats have it, and what hosts that speak them have added to it.
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    DeepSeek tells its cache in `prompt_cache_hit_tokens`, Moonshot in `cached_tokens`; OpenRouter tells
+    `cost`, in dollars; xAI leaves reasoning out of `completion_tokens` but not out of `total_tokens`.
+
+    Source: platform.openai.com/docs/api-reference/chat/object; api-docs.deepseek.com/api,
+    openrouter.ai/docs/use-cases/usage-accounting, docs.x.ai/docs/guides/reasoning (read 2026-11).
+    """
+
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
+    total_tokens: Count | None = None
     prompt_tokens_details: _InputDetails | None = None
     completion_tokens_details: _OutputDetails | None = None
+    prompt_cache_hit_tokens: Count | None = None
+    cached_tokens: Count | None = None
+    cost: float | str | None = None
 
     def usage(self) -> Usage | None:
         """Return it in our words; None when it says nothing."""
         if self.prompt_tokens is None and self.completion_tokens is None:
             return None
-        into, out = self.prompt_tokens_details, self.completion_tokens_details
+        into = self.prompt_tokens_details or _NO_INPUT_DETAILS
+        out = self.completion_tokens_details or _NO_OUTPUT_DETAILS
+        cached = into.cached_tokens
+        if cached is None:
+            cached = (
+                self.cached_tokens if self.prompt_cache_hit_tokens is None else self.prompt_cache_hit_tokens
+            )
         return Usage(
             self.prompt_tokens,
-            self.completion_tokens,
-            None if into is None else into.cached_tokens,
-            None if out is None else out.reasoning_tokens,
+            self._output(out.reasoning_tokens),
+            cached,
+            out.reasoning_tokens,
+            into.cache_write_tokens,
+            None,
+            into.audio_tokens,
+            into.image_tokens,
+            out.audio_tokens,
+            nanousd(self.cost),
         )
+
+    def _output(self, reasoning: int | None) -> int | None:
+        """Return all that was written, reasoning included whether or not the host counts it in."""
+        out, into, total = self.completion_tokens, self.prompt_tokens, self.total_tokens
+        if reasoning and out is not None and into is not None and total == into + out + reasoning:
+            return out + reasoning
+        return out
+
+
+_NO_INPUT_DETAILS = _InputDetails()
+_NO_OUTPUT_DETAILS = _OutputDetails()
+
+
+def nanousd(dollars: float | str | None) -> int | None:
+    """Return an amount in billionths of a dollar; None for none, and for what cannot be one."""
+    if not isinstance(dollars, float) or not 0 <= dollars < 1e6:
+        return None
+    return round(dollars * 1e9)
 
 
 NOTHING = msgspec.Raw()
@@ -56,12 +106,26 @@ class _Answer(msgspec.Struct):
     error: msgspec.Raw = NOTHING
     choices: msgspec.Raw = NOTHING
     data: msgspec.Raw = NOTHING
+    model: msgspec.Raw = NOTHING
 
 
 class _OddAnswer(msgspec.Struct):
     error: msgspec.Raw = NOTHING
     choices: msgspec.Raw = NOTHING
     data: msgspec.Raw = NOTHING
+    model: msgspec.Raw = NOTHING
+
+
+class Answer(NamedTuple):
+    """What the gateway reads of a whole answer.
+
+    `is_error` is true for an error that came with a good status. `answered_model` is what the provider
+    calls the model that answered, None where it does not say.
+    """
+
+    usage: Usage | None
+    is_error: bool
+    answered_model: str | None
 
 
 _answer = msgspec.json.Decoder(_Answer).decode
@@ -94,14 +158,11 @@ def _oddly(body: bytes) -> _Answer:
         odd = _odd_answer(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise _broken() from None
-    return _Answer(None, odd.error, odd.choices, odd.data)
+    return _Answer(None, odd.error, odd.choices, odd.data, odd.model)
 
 
-def read_answer(body: bytes) -> tuple[Usage | None, bool]:
-    """Return an answer's usage, and whether it is an error that came with a good status.
-
-    `UpstreamBroken` for what is no JSON object.
-    """
+def read_answer(body: bytes) -> Answer:
+    """Read a whole answer. `UpstreamBroken` for what is no JSON object."""
     try:
         answer = _answer(body)
         usage = None if answer.usage is None else answer.usage.usage()
@@ -110,7 +171,13 @@ def read_answer(body: bytes) -> tuple[Usage | None, bool]:
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise _broken() from None
     is_error = is_given(answer.error) and not is_given(answer.choices) and not is_given(answer.data)
-    return usage, is_error
+    return Answer(usage, is_error, model_name(answer.model))
+
+
+def model_name(raw: bytes | msgspec.Raw) -> str | None:
+    """Read the name of a model from its JSON; None for what is no such name."""
+    name = bytes(raw)[1:-1]
+    return name.decode() if _MODEL_NAME.fullmatch(name) else None
 
 
 def with_encoding(body: bytes, wants_base64: bool) -> bytes:

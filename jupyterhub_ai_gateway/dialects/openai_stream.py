@@ -10,7 +10,7 @@ import msgspec
 
 from ..errors import UpstreamBroken
 from ..vocabulary import Usage
-from .openai_answer import NOTHING, read_usage
+from .openai_answer import NOTHING, model_name, read_usage
 
 DONE: Final = b"data: [DONE]\n\n"
 KEEP_ALIVE: Final = b": keep-alive\n\n"
@@ -23,6 +23,7 @@ _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n")
 _DONE_LINE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 _ERROR = re.compile(rb'"error"\s*:\s*[{"]')
+_MODEL = re.compile(rb'"model"\s*:\s*("[^"\\]{1,200}")')
 _LATEST = 16
 
 
@@ -42,11 +43,12 @@ class StreamTap:
     `hides_usage` the extra event that tells it is kept back: the caller did not ask for one.
     """
 
-    __slots__ = ("_held", "_hides_usage", "_latest", "has_events", "is_aligned", "usage")
+    __slots__ = ("_first", "_held", "_hides_usage", "_latest", "has_events", "is_aligned", "usage")
 
     def __init__(self, *, hides_usage: bool) -> None:
         self._hides_usage = hides_usage
         self._held = b""
+        self._first = b""  # the first piece or event that was passed on
         self._latest: deque[bytes] = deque(maxlen=_LATEST)
         self.has_events = False  # True once anything was passed on
         self.is_aligned = True  # False while the last thing passed on is the beginning of an event
@@ -56,7 +58,9 @@ class StreamTap:
         """Take a piece, however it was cut, and return what can be passed on."""
         if not self._held and piece.endswith(b"\n\n") and self.is_aligned and not _tells_usage(piece):
             self._latest.append(piece)
-            self.has_events = True
+            if not self.has_events:
+                self.has_events = True
+                self._first = piece
             return piece
         return self._feed_slowly(piece)
 
@@ -90,6 +94,12 @@ class StreamTap:
         """Say whether one of the last events is an error, which is how providers fail in a stream."""
         return any(_ERROR.search(piece) is not None for piece in self._latest)
 
+    @property
+    def answered_model(self) -> str | None:
+        """Return what the provider calls the model that answers; None as long as it has not said."""
+        found = _MODEL.search(self._first)
+        return None if found is None else model_name(found[1])
+
     def _feed_slowly(self, piece: bytes) -> bytes:
         data = self._held + piece
         passed: list[bytes] = []
@@ -115,6 +125,7 @@ class StreamTap:
         if self.is_aligned and _tells_usage(event) and self._is_hidden(event):
             return b""
         if event.strip():
+            self._first = self._first or event
             self.has_events = True
             self._latest.append(event)
         return event

@@ -48,11 +48,11 @@ def packed(vectors: list[list[float]] = VECTORS) -> bytes:
     ],
 )
 def test_usage_is_what_was_told_and_unknown_is_not_zero(usage: str, read: Usage | None) -> None:
-    assert read_answer(f'{{"choices":[],"usage":{usage}}}'.encode()) == (read, False)
+    assert read_answer(f'{{"choices":[],"usage":{usage}}}'.encode())[:2] == (read, False)
 
 
 def test_answer_without_usage_has_none() -> None:
-    assert read_answer(b'{"choices":[]}') == (None, False)
+    assert read_answer(b'{"choices":[]}')[:2] == (None, False)
 
 
 @pytest.mark.parametrize(

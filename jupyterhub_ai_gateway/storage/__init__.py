@@ -1,0 +1,21 @@
+"""SQL's only home: tables, their migrations, and every statement.
+
+Everything here blocks, and runs in threads: the ledger's writer, and one for each question of a page.
+"""
+
+from __future__ import annotations
+
+from .database import Database, StorageRefused, StorageUnavailable
+from .rows import AttemptRow, AuditRow, Batch, Counter, OverrideRow, RequestRow
+
+__all__ = [
+    "AttemptRow",
+    "AuditRow",
+    "Batch",
+    "Counter",
+    "Database",
+    "OverrideRow",
+    "RequestRow",
+    "StorageRefused",
+    "StorageUnavailable",
+]

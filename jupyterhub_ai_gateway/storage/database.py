@@ -1,0 +1,351 @@
+"""Every statement: what the ledger writes, what reports ask, what staff set."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, Connection, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    NoSuchModuleError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
+
+from ..errors import ConfigFault
+from . import schema, tables
+from .rollups import Rollups
+from .rows import AuditRow, Batch, Counter, OverrideRow
+
+BATCH_MEMORY_MS = 7 * 86_400_000
+"""How long a batch's name is kept, so that it is not written twice."""
+PURGED_AT_ONCE = 1000
+_CONNECT_S = 5
+
+
+class StorageUnavailable(Exception):  # noqa: N818 - the database's state, told to the ledger
+    """The database cannot be reached, or refuses to work now."""
+
+
+class StorageRefused(Exception):  # noqa: N818
+    """The database is there and says that a statement is wrong: a bug, or a table that was changed."""
+
+
+class Database:
+    """One database, by URL: `sqlite:///FILE` or `postgresql+psycopg://…`.
+
+    `day_of` turns a time in milliseconds into a day, such as `2026-11-20`, of the operator's time zone.
+    """
+
+    def __init__(self, url: str, *, day_of: Callable[[int], str], path: str = "ledger.url") -> None:
+        self._url = _checked_url(url, path)
+        self._path = path
+        self._rollups = Rollups(day_of)
+        self._insert: Callable[..., Any] = (
+            sqlite.insert if self._url.get_backend_name() == "sqlite" else postgresql.insert
+        )
+        self._engine = _engine(self._url)
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Say whether it is a file of ours alone, which is upgraded without asking."""
+        return self._url.get_backend_name() == "sqlite"
+
+    @property
+    def folder(self) -> Path:
+        """Return where a journal belongs: beside the file, or here for a server."""
+        name = self._url.database
+        return Path(name).absolute().parent if self.is_sqlite and name else Path.cwd()
+
+    def check(self) -> None:
+        """Make sure that the tables are those of this version. `ConfigFault` says what to do.
+
+        An SQLite file is made and upgraded; on a server that is for the operator to do.
+        """
+        try:
+            with self._connection() as connection:
+                found = schema.current(connection)
+        except StorageUnavailable as error:
+            raise ConfigFault(self._path, f"the database cannot be opened: {error}") from None
+        newest = schema.head()
+        if found == newest:
+            return
+        if found is not None and not schema.is_known(found):
+            text = f"the database is of a newer gateway (version {found}, this one knows {newest})"
+            raise ConfigFault(self._path, f"{text}; install that gateway, or name another database")
+        if not self.is_sqlite:
+            state = "has no tables yet" if found is None else f"is of version {found}, not {newest}"
+            raise ConfigFault(
+                self._path, f"the database {state}: run `jupyterhub-ai-gateway db upgrade` first"
+            )
+        self.upgrade()
+
+    def upgrade(self) -> str:
+        """Make or upgrade the tables; return the version that they have then."""
+        try:
+            schema.upgrade(self._engine)
+        except SQLAlchemyError as error:
+            raise ConfigFault(self._path, f"the database cannot be upgraded: {_reason(error)}") from None
+        return schema.head()
+
+    def version(self) -> str | None:
+        """Return the version of the tables; None when there are none."""
+        with self._connection() as connection:
+            return schema.current(connection)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    # What the ledger writes
+
+    def write(self, batch: Batch, now_ms: int) -> bool:
+        """Write a batch in one transaction; False when it was there already."""
+        insert = self._insert
+        with self._connection() as connection:
+            known = insert(tables.batch).values(id=batch.id, at_ms=now_ms).on_conflict_do_nothing()
+            if connection.execute(known.returning(tables.batch.c.id)).first() is None:
+                return False
+            if batch.requests:
+                connection.execute(insert(tables.request), [_columns(row) for row in batch.requests])
+            if batch.attempts:
+                connection.execute(insert(tables.attempt), [_columns(row) for row in batch.attempts])
+            for table, rows in self._rollups.of(batch.requests):
+                connection.execute(self._adding(table, tables.SUMS), rows)
+            if batch.counters:
+                connection.execute(
+                    self._adding(tables.counter, ("amount",)), [each._asdict() for each in batch.counters]
+                )
+            return True
+
+    def _adding(self, table: sa.Table, sums: Iterable[str]) -> Any:
+        """Return an insert that adds to the row which is there."""
+        statement = self._insert(table)
+        return statement.on_conflict_do_update(
+            index_elements=list(table.primary_key.columns),
+            set_={name: table.c[name] + statement.excluded[name] for name in sums},
+        )
+
+    def counters(self, now_ms: int) -> list[Counter]:
+        """Return what has been used of every window that is not over."""
+        columns = tables.counter.c
+        query = sa.select(columns.key, columns.slot_ms, columns.amount, columns.expires_ms)
+        with self._connection() as connection:
+            return [Counter(*row) for row in connection.execute(query.where(columns.expires_ms > now_ms))]
+
+    def purge(self, before_ms: int, now_ms: int) -> int:
+        """Delete a few rows of requests from before a time, and what nobody asks for; return how many."""
+        oldest = (
+            (tables.request, tables.request.c.id, tables.request.c.at_ms < before_ms),
+            (tables.attempt, tables.attempt.c.request_id, tables.attempt.c.at_ms < before_ms),
+            (tables.counter, tables.counter.c.key, tables.counter.c.expires_ms < now_ms - BATCH_MEMORY_MS),
+            (tables.batch, tables.batch.c.id, tables.batch.c.at_ms < now_ms - BATCH_MEMORY_MS),
+        )
+        deleted = 0
+        for table, key, is_old in oldest:
+            with self._connection() as connection:
+                some = sa.select(key).where(is_old).limit(PURGED_AT_ONCE).scalar_subquery()
+                deleted += connection.execute(sa.delete(table).where(key.in_(some), is_old)).rowcount
+        return deleted
+
+    # What reports ask
+
+    def usage(
+        self,
+        *,
+        since: str,
+        until: str,
+        by: Sequence[str],
+        where: Mapping[str, str],
+        limit: int = 10_000,
+    ) -> list[dict[str, Any]]:
+        """Add up days from `since` to `until`, both included, in groups of `by`: "day" or a dimension."""
+        table = tables.usage_day
+        groups = [table.c[name] for name in by]
+        sums = [sa.func.sum(table.c[name]).label(name) for name in tables.SUMS]
+        query = sa.select(*groups, *sums).where(table.c.day >= since, table.c.day <= until)
+        for name, value in where.items():
+            query = query.where(table.c[name] == value)
+        query = query.group_by(*groups).order_by(*groups).limit(limit)
+        with self._connection() as connection:
+            return [_numbers(dict(row._mapping)) for row in connection.execute(query)]
+
+    def requests(
+        self, *, where: Mapping[str, str], before_ms: int | None = None, limit: int = 50
+    ) -> list[dict[str, Any]]:
+        """Return the newest requests that fit, newest first."""
+        table = tables.request
+        query = sa.select(table).order_by(table.c.at_ms.desc(), table.c.id.desc()).limit(limit)
+        for name, value in where.items():
+            query = query.where(table.c[name] == value)
+        if before_ms is not None:
+            query = query.where(table.c.at_ms < before_ms)
+        with self._connection() as connection:
+            return [dict(row._mapping) for row in connection.execute(query)]
+
+    def request(self, request_id: str) -> dict[str, Any] | None:
+        """Return one request with its attempts; None when it is not there."""
+        table, tries = tables.request, tables.attempt
+        with self._connection() as connection:
+            row = connection.execute(sa.select(table).where(table.c.request_id == request_id)).first()
+            if row is None:
+                return None
+            query = sa.select(tries).where(tries.c.request_id == request_id).order_by(tries.c.number)
+            attempts = [dict(each._mapping) for each in connection.execute(query)]
+        return {**row._mapping, "tries": attempts}
+
+    def export(self, since_ms: int, until_ms: int, where: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        """Return every request of a time, oldest first, a thousand at once."""
+        table = tables.request
+        last = 0
+        while True:
+            query = sa.select(table).where(table.c.id > last, table.c.at_ms >= since_ms)
+            query = query.where(table.c.at_ms < until_ms).order_by(table.c.id).limit(1000)
+            for name, value in where.items():
+                query = query.where(table.c[name] == value)
+            with self._connection() as connection:
+                rows = [dict(row._mapping) for row in connection.execute(query)]
+            if not rows:
+                return
+            last = rows[-1]["id"]
+            yield from rows
+
+    # What staff set
+
+    def add_override(self, row: OverrideRow, audit: AuditRow) -> None:
+        """Write an override, and who made it."""
+        with self._connection() as connection:
+            connection.execute(sa.insert(tables.override).values(_columns(row)))
+            connection.execute(sa.insert(tables.audit).values(_columns(audit)))
+
+    def revoke_override(self, override_id: str, now_ms: int, audit: AuditRow) -> bool:
+        """End an override; False when there is none that still counts."""
+        table = tables.override
+        change = (
+            sa.update(table)
+            .where(table.c.id == override_id, table.c.revoked_ms.is_(None), table.c.ends_ms > now_ms)
+            .values(revoked_ms=now_ms, revoked_by=audit.actor)
+        )
+        with self._connection() as connection:
+            if not connection.execute(change).rowcount:
+                return False
+            connection.execute(sa.insert(tables.audit).values(_columns(audit)))
+            return True
+
+    def overrides(self, now_ms: int, *, all_of_them: bool = False) -> list[OverrideRow]:
+        """Return the overrides that count now or will, or all that there ever were, newest first."""
+        table = tables.override
+        query = sa.select(table).order_by(table.c.created_ms.desc())
+        if not all_of_them:
+            query = query.where(table.c.ends_ms > now_ms, table.c.revoked_ms.is_(None))
+        with self._connection() as connection:
+            return [OverrideRow(**row._mapping) for row in connection.execute(query.limit(10_000))]
+
+    def audit_log(self, *, limit: int = 100) -> list[AuditRow]:
+        """Return what staff did, newest first."""
+        table = tables.audit
+        query = sa.select(table).order_by(table.c.id.desc()).limit(limit)
+        with self._connection() as connection:
+            rows = [dict(row._mapping) for row in connection.execute(query)]
+        return [AuditRow(**{name: row[name] for name in AuditRow.__struct_fields__}) for row in rows]
+
+    def settings(self) -> dict[str, Any]:
+        """Return what staff set, by name."""
+        table = tables.setting
+        with self._connection() as connection:
+            rows = connection.execute(sa.select(table.c.name, table.c.value)).all()
+        return {name: msgspec.json.decode(value) for name, value in rows}
+
+    def set(self, name: str, value: Any, audit: AuditRow) -> None:
+        """Set something, or with None set it back, and write down who did."""
+        table = tables.setting
+        with self._connection() as connection:
+            connection.execute(sa.delete(table).where(table.c.name == name))
+            if value is not None:
+                text = msgspec.json.encode(value).decode()
+                row = {"name": name, "value": text, "at_ms": audit.at_ms, "by": audit.actor}
+                connection.execute(sa.insert(table).values(row))
+            connection.execute(sa.insert(tables.audit).values(_columns(audit)))
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        """Open a transaction; `StorageUnavailable` when the database is away or cannot work now."""
+        try:
+            with self._engine.begin() as connection:
+                yield connection
+        except (OperationalError, InterfaceError, InternalError, OSError) as error:
+            raise StorageUnavailable(_reason(error)) from error
+        except (DataError, IntegrityError, ProgrammingError) as error:
+            raise StorageRefused(_reason(error)) from None  # the statement would quote its values
+        except sa.exc.TimeoutError as error:
+            raise StorageUnavailable("no connection is free") from error
+
+
+def new_id(prefix: str) -> str:
+    """Return a name that nobody else has."""
+    return f"{prefix}_{uuid.uuid4().hex}"
+
+
+def _columns(row: msgspec.Struct) -> dict[str, Any]:
+    return msgspec.structs.asdict(row)
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row with plain integers; PostgreSQL adds bigints up to decimals."""
+    return {name: int(value) if name in tables.SUMS else value for name, value in row.items()}
+
+
+def _reason(error: BaseException) -> str:
+    """Say what a driver says, in one line: without the statement, whose values are not for a log."""
+    origin = getattr(error, "orig", None) or error
+    text = str(origin).strip().splitlines()
+    return f"{type(origin).__name__}: {text[0]}" if text else type(origin).__name__
+
+
+def _checked_url(text: str, path: str) -> URL:
+    try:
+        url = make_url(text)
+        backend = url.get_backend_name()
+    except ArgumentError:
+        raise ConfigFault(
+            path, "is not a database URL, such as sqlite:///ledger.sqlite or postgresql://…"
+        ) from None
+    if backend == "postgresql" and url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    if backend not in ("sqlite", "postgresql"):
+        raise ConfigFault(path, f"must be of sqlite or postgresql, found {backend}")
+    try:
+        url.get_dialect().import_dbapi()
+    except (ImportError, NoSuchModuleError):
+        hint = "pip install 'jupyterhub-ai-gateway[postgres]'"
+        raise ConfigFault(path, f"needs a driver that is not installed: {hint}") from None
+    return url
+
+
+def _engine(url: URL) -> sa.Engine:
+    if url.get_backend_name() == "sqlite":
+        engine = sa.create_engine(url, connect_args={"timeout": 30})
+        sa.event.listen(engine, "connect", _set_pragmas)
+        return engine
+    return sa.create_engine(
+        url, pool_size=4, max_overflow=4, pool_pre_ping=True, connect_args={"connect_timeout": _CONNECT_S}
+    )
+
+
+def _set_pragmas(connection: Any, record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.close()

@@ -1,0 +1,124 @@
+"""What is written down, as plain values; a field for each column of the table of that name.
+
+Times are milliseconds since 1970 in UTC, money is nanodollars. None is unknown. Never any content.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+
+class RequestRow(msgspec.Struct, gc=False):
+    """One request of a caller's, however it ended.
+
+    `caller` is such as `user:alice`, `server` their notebook server ("" is the default one, None none),
+    `charged_group` the group whose course or grant pays. `outcome` is `ok` or an error's code, `rules` the
+    names of the rules that were asked, `refused_by` the one that said no, `shadow` those that would have.
+    `price_source` says whose price it was. `wait_ms` is how long it waited here, `upstream_ms` how long
+    for the providers.
+    """
+
+    request_id: str
+    at_ms: int
+    caller: str
+    endpoint: str
+    operation: str
+    status: int
+    outcome: str
+    server: str | None = None
+    charged_group: str | None = None
+    provider: str | None = None
+    sent_model: str | None = None
+    answered_model: str | None = None
+    is_stream: bool = False
+    attempts: int = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    input_audio_tokens: int | None = None
+    input_image_tokens: int | None = None
+    output_audio_tokens: int | None = None
+    is_estimated: bool = False
+    cost_nanousd: int | None = None
+    price_source: str | None = None
+    took_ms: float = 0.0
+    first_byte_ms: float | None = None
+    auth_ms: float = 0.0
+    wait_ms: float = 0.0
+    upstream_ms: float = 0.0
+    rules: str | None = None
+    refused_by: str | None = None
+    shadow: str | None = None
+
+
+class AttemptRow(msgspec.Struct, gc=False):
+    """One try at a deployment. `number` counts from 1 within the request."""
+
+    request_id: str
+    number: int
+    at_ms: int
+    provider: str
+    sent_model: str | None
+    answered_model: str | None
+    status: int
+    outcome: str
+    took_ms: float
+    first_byte_ms: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    is_estimated: bool = False
+    cost_nanousd: int | None = None
+
+
+class Counter(NamedTuple):
+    """How much of a rule has been used in one slot of its window; from `expires_ms` on nobody asks."""
+
+    key: str
+    slot_ms: int
+    amount: int
+    expires_ms: int
+
+
+class Batch(msgspec.Struct):
+    """What is written in one transaction, once: a batch of the same `id` is not written again."""
+
+    id: str
+    requests: list[RequestRow]
+    attempts: list[AttemptRow]
+    counters: list[Counter]
+
+
+class OverrideRow(msgspec.Struct):
+    """A temporary change of a rule: `amount` more (or less) than its limit, in the rule's own unit.
+
+    `who` is such as `user:alice` or `group:physics-101`, `policy` the name of the rule, None for every
+    rule of the resource. It counts from `starts_ms` until `ends_ms`, unless revoked.
+    """
+
+    id: str
+    who: str
+    resource: str
+    amount: int
+    reason: str
+    starts_ms: int
+    ends_ms: int
+    created_ms: int
+    created_by: str
+    policy: str | None = None
+    revoked_ms: int | None = None
+    revoked_by: str | None = None
+
+
+class AuditRow(msgspec.Struct):
+    """What somebody with rights did: `action` on `object`; `detail` is JSON."""
+
+    at_ms: int
+    actor: str
+    action: str
+    object: str
+    detail: str
