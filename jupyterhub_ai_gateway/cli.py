@@ -6,6 +6,8 @@ from typing_extensions import override
 
 from .app.gateway_app import AIGateway, launch
 from .config import EndpointConfig, GatewayConfig
+from .errors import ConfigFault
+from .storage import Database, StorageUnavailable
 
 
 class Check(AIGateway):
@@ -22,6 +24,52 @@ class Check(AIGateway):
     def start(self) -> None:
         config = self.reader()()
         print(report(config))
+
+
+class UpgradeDatabase(AIGateway):
+    """Make the ledger's tables, or bring them to this version. SQLite files are upgraded by themselves.
+
+    jupyterhub-ai-gateway db upgrade --config config.yaml
+    """
+
+    name = "jupyterhub-ai-gateway db upgrade"
+    description = __doc__ or ""
+    subcommands = {}  # noqa: RUF012 - as traitlets has it
+
+    @override
+    def start(self) -> None:
+        url = self.reader()().ledger.url
+        if url is None:
+            raise ConfigFault("ledger", "is switched off, so there is no database")
+        database = Database(url, day_of=str)
+        try:
+            before = database.version()
+            print(
+                f"The ledger's tables were of version {before or 'none'}, and are {database.upgrade()} now."
+            )
+        except StorageUnavailable as error:
+            raise ConfigFault("ledger.url", f"the database cannot be opened: {error}") from None
+        finally:
+            database.close()
+
+
+class DatabaseCommands(AIGateway):
+    """Look after the ledger's database.
+
+    jupyterhub-ai-gateway db upgrade --config config.yaml
+    """
+
+    name = "jupyterhub-ai-gateway db"
+    description = __doc__ or ""
+    subcommands = {  # noqa: RUF012 - as traitlets has it
+        "upgrade": (UpgradeDatabase, "Make the ledger's tables, or bring them to this version.")
+    }
+
+    @override
+    def start(self) -> None:
+        if self.subapp is None:
+            raise ConfigFault("db", "needs a command: upgrade")
+        self.subapp.start()
 
 
 def report(config: GatewayConfig) -> str:

@@ -10,6 +10,7 @@
     │   ├── Forbidden 403
     │   └── HubUnavailable 503  the Hub cannot be asked who this is
     ├── LimitFault 429          the caller has used what they may
+    ├── LimitsUnavailable 503   nobody can say what the caller has used, or write it down
     ├── UpstreamFault 502       the provider is at fault, or cannot be reached
     │   ├── UpstreamRefused     it answered with an error status
     │   ├── UpstreamUnreachable no connection, or none of its bytes arrived
@@ -24,7 +25,7 @@ A bug is not a fault: it stays an ordinary exception, a traceback in the log and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 NEVER = "never"
@@ -40,7 +41,7 @@ class Fault(Exception):  # noqa: N818 - a fault need not be an error of ours
     otherwise (what a provider calls its own failure). `kind` is that object's `type`.
     `retry` is NEVER (the same request fails again), LATER (the same place, after `retry_after_s`
     seconds when known) or ELSEWHERE (another deployment may serve it). `headers` are extra response
-    headers.
+    headers, `more` extra fields of the error object.
     """
 
     status = 500
@@ -61,6 +62,7 @@ class Fault(Exception):  # noqa: N818 - a fault need not be an error of ours
         retry: str | None = None,
         retry_after_s: float | None = None,
         headers: Sequence[tuple[str, str]] = (),
+        more: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(public)
         self.public = public
@@ -68,6 +70,7 @@ class Fault(Exception):  # noqa: N818 - a fault need not be an error of ours
         self.detail = detail
         self.retry_after_s = retry_after_s
         self.headers = tuple(headers)
+        self.more = more or {}
         if slug is not None:
             self.slug = slug
         self.code = code if code is not None else self.slug
@@ -145,6 +148,14 @@ class LimitFault(Fault):
     status = 429
     slug = "rate_limit_exceeded"
     kind = "requests"
+    retry = LATER
+
+
+class LimitsUnavailable(Fault):
+    """The store of limits does not answer, or the ledger cannot be written, and the rules say wait."""
+
+    status = 503
+    slug = "limits_unavailable"
     retry = LATER
 
 

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from .accounting import CALLER_LEFT, Outcome, settle
 from .auth import TokenResolver
 from .dialects.anthropic import allowed_betas
 from .dialects.dialect import ANTHROPIC, DIALECT_OF, OPENAI, Dialect
@@ -21,18 +22,18 @@ from .dialects.faults import JSON, fault_headers
 from .dialects.openai_answer import with_encoding
 from .dialects.openai_stream import KEEP_ALIVE
 from .dialects.opening import Asked, close_request, open_request
-from .errors import Draining, Fault, UpstreamBroken, UpstreamFault
-from .limits import Gate, Verdict, anthropic_headers, rate_limit_headers
+from .errors import Draining, Fault, LimitFault, LimitsUnavailable, UpstreamBroken, UpstreamFault
+from .limits import Admission, Demand, Estimate, Gate, StoreUnavailable
 from .metrics import Metrics
 from .router import Catalogue, Deployment, Endpoint
 from .upstream.base import Client, Exchange
-from .vocabulary import EMBEDDINGS, Caller, Operation, Usage, utcnow
+from .usage.ledger import Ledger
+from .vocabulary import COUNT_TOKENS, EMBEDDINGS, Caller, Operation, utcnow
 
 log = logging.getLogger(__name__)
 
 Headers = Sequence[tuple[str, str]]
 
-CALLER_LEFT = "caller_left"
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """The longest answer that is not a stream. It is held in memory until it is known to be complete."""
 MAX_REFUSAL_BYTES = 64 * 1024
@@ -68,7 +69,7 @@ class Call:
     """One request. `caller` is None when `token` has yet to say who it is; `id` is its x-request-id.
 
     `betas` is what its dialect's `beta_header` says, for the provider to hear; `path_model` is the model
-    where the path names it.
+    where the path names it; `project` is the group of the caller's that is to pay, None for the usual one.
     """
 
     operation: Operation
@@ -78,30 +79,15 @@ class Call:
     caller: Caller | None = None
     betas: str | None = None
     path_model: str | None = None
-
-
-class _Outcome:
-    """What becomes of an admitted request; until it is known, that the caller left.
-
-    `first_byte_s` stays None for an answer that is no stream, `usage` where the provider told none.
-    """
-
-    __slots__ = ("first_byte_s", "slug", "status", "usage")
-
-    def __init__(self) -> None:
-        self.status = 499
-        self.slug = CALLER_LEFT
-        self.first_byte_s: float | None = None
-        self.usage: Usage | None = None
-
-    def done(self, status: int, slug: str = "") -> None:
-        self.status = status
-        self.slug = slug
+    project: str | None = None
 
 
 @dataclass(slots=True)
 class Rooms:
-    """What the story needs of the house. `secret` makes the pseudonyms that providers see."""
+    """What the story needs of the house. `secret` makes the pseudonyms that providers see.
+
+    `ledger` is None where nothing is written down.
+    """
 
     resolver: TokenResolver
     gate: Gate
@@ -109,6 +95,7 @@ class Rooms:
     metrics: Metrics
     secret: bytes = field(repr=False)
     clock: Callable[[], float]
+    ledger: Ledger | None = None
 
 
 class Gateway:
@@ -127,6 +114,7 @@ class Gateway:
         self._logs_requests = logs_requests
         self.is_stopping = False
         """True once requests that still run are about to be cancelled."""
+        self._settling: set[asyncio.Future[None]] = set()
 
     def use(self, catalogue: Catalogue) -> None:
         """Serve the calls that come from now on from this catalogue."""
@@ -135,40 +123,60 @@ class Gateway:
 
     async def serve(self, call: Call, reply: Reply) -> None:
         """Answer one call, whatever it takes; only a bug is raised, and the cancelling of this task."""
-        began = self._rooms.clock()
+        rooms = self._rooms
+        began = rooms.clock()
         try:
             caller = await self.identify(call)
+            named = rooms.clock()
             asked = open_request(call.operation, call.body, call.path_model)
             endpoint = self.catalogue.endpoint(asked.asked_model, call.operation, caller)
+            if rooms.ledger is not None and not rooms.ledger.is_open:
+                raise _no_ledger()
         except Fault as fault:
-            self._rooms.metrics.refused(operation=call.operation.name, status=fault.status, slug=fault.slug)
-            answer_fault(reply, fault, call.id, (), DIALECT_OF.get(call.operation))
+            rooms.metrics.refused(operation=call.operation.name, status=fault.status, slug=fault.slug)
+            timing = [("Server-Timing", f"gateway;dur={(rooms.clock() - began) * 1e3:.1f}")]
+            answer_fault(reply, fault, call.id, timing, DIALECT_OF.get(call.operation))
             return
-        outcome = _Outcome()
+        outcome = Outcome(began, named)
         cell = endpoint.cells[call.operation]
         cell.begin()
+        serving = _Serving(self, rooms, call, caller, endpoint, asked, reply, outcome)
         try:
-            await _Serving(self, self._rooms, call, caller, endpoint, asked, reply, outcome, began).run()
+            await serving.run()
         except BaseException:
             if outcome.slug is CALLER_LEFT and self.is_stopping:
                 outcome.slug = Draining.slug
             raise
         finally:
-            took_s = self._rooms.clock() - began
-            cell.end(outcome.status, outcome.slug, took_s, outcome.first_byte_s, outcome.usage)
+            outcome.took_s = rooms.clock() - began
+            serving.settle()
+            cell.end(outcome.status, outcome.slug, outcome.took_s, outcome.first_byte_s, outcome.usage)
             if self._logs_requests:
-                _log_request(call, caller, endpoint, outcome, took_s)
+                _log_request(call, caller, endpoint, outcome)
+
+    def settle_later(self, settling: Awaitable[None]) -> None:
+        """Let a store that is elsewhere know, whatever becomes of the request's own task."""
+        task = asyncio.ensure_future(_quietly(settling))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+
+    async def settled(self) -> None:
+        """Wait until every store knows what was used."""
+        while self._settling:
+            await asyncio.gather(*self._settling)
 
     async def identify(self, call: Call) -> Caller:
         """Name the caller, who holds the scope of the operation; `AuthFault` otherwise."""
         resolver = self._rooms.resolver
-        caller = call.caller
+        caller = call.caller or (resolver.peek(call.token) if call.token else None)
         if caller is None:
-            caller = resolver.peek(call.token) if call.token else None
-            if caller is None:
-                caller = await resolver.resolve(call.token)
+            caller = await resolver.resolve(call.token)
         resolver.rules.require(caller, call.operation.scope)
         return caller
+
+    async def name(self, call: Call) -> Caller:
+        """Name the caller, whatever they may do; `AuthFault` for one whom the Hub does not know."""
+        return call.caller or await self._rooms.resolver.resolve(call.token)
 
 
 @dataclass(slots=True)
@@ -182,8 +190,8 @@ class _Serving:
     endpoint: Endpoint
     asked: Asked
     reply: Reply
-    outcome: _Outcome
-    began: float
+    outcome: Outcome
+    admission: Admission | None = None
     headers: list[tuple[str, str]] = field(default_factory=list)
     stream: _Stream | None = None
     dialect: Dialect = field(init=False)
@@ -198,13 +206,14 @@ class _Serving:
         if self.dialect.id_header is not None:
             self.headers.append((self.dialect.id_header, self.call.id))
         try:
-            endpoint = self.endpoint
-            verdict = self.rooms.gate.admit(endpoint.name, endpoint.limit, self.caller.key)
-            if verdict is not None:
-                if not isinstance(verdict, Verdict):
-                    verdict = await verdict
-                self.headers += self._limit_headers(verdict)
-            await self._attempt(endpoint.deployment)
+            admission = self.rooms.gate.admit(self._demand())
+            if not isinstance(admission, Admission):
+                admission = await admission
+            self.admission = admission
+            if admission.states:
+                self.headers += self._limit_headers(admission)
+            self.outcome.admitted = self.rooms.clock()
+            await self._attempt(self.endpoint.deployment)
         except Fault as fault:
             self._fail(fault)
         except _CallerGone:
@@ -217,11 +226,63 @@ class _Serving:
             if self.stream is not None:
                 self.stream.close()
 
-    def _limit_headers(self, verdict: Verdict) -> Headers:
-        headers = rate_limit_headers(verdict)
+    def _demand(self) -> Demand:
+        call, endpoint = self.call, self.endpoint
+        return Demand(call.id, self.caller, endpoint.name, endpoint.limit, self._estimate, call.project)
+
+    def _estimate(self) -> Estimate:
+        """Guess how large the request will be."""
+        estimator, name = self.rooms.gate.estimator, self.endpoint.name
+        into = estimator.input_tokens(name, self.call.body)
+        if self.call.operation is COUNT_TOKENS:
+            return Estimate(into, 0, 0)
+        out = 0
+        if self.call.operation is not EMBEDDINGS:
+            out = estimator.output_tokens(name, self.caller.key, self.asked.fields)
+        deployment = self.endpoint.deployment
+        if deployment.price is not None:
+            return Estimate(into, out, deployment.price.estimate_nanousd(into, out, utcnow()))
+        return Estimate(
+            into, out, estimator.cost_nanousd(name) if deployment.provider.reports_cost else None
+        )
+
+    def _limit_headers(self, admission: Admission) -> Headers:
+        headers = admission.headers()
         if self.dialect is ANTHROPIC:
-            headers += anthropic_headers(verdict, utcnow())
+            headers += admission.anthropic_headers(utcnow())
         return headers
+
+    def settle(self) -> None:
+        """Give back what was reserved, charge what was used, write it down: once, however it ended."""
+        later = settle(
+            self.outcome,
+            call_id=self.call.id,
+            body=self.call.body,
+            is_stream=self.asked.is_stream,
+            caller=self.caller,
+            endpoint=self.endpoint.name,
+            operation=self.call.operation,
+            price=self.endpoint.deployment.price,
+            admission=self.admission,
+            gate=self.rooms.gate,
+            ledger=self.rooms.ledger,
+        )
+        if later is not None:
+            self.gateway.settle_later(later)
+
+    def _timing(self) -> tuple[str, str]:
+        """Return how the time until now was spent, in milliseconds.
+
+        Source: https://www.w3.org/TR/server-timing/ (read 2026-11).
+        """
+        outcome = self.outcome
+        upstream_s = outcome.upstream_s
+        auth_s, wait_s = outcome.named - outcome.began, (outcome.admitted or outcome.named) - outcome.named
+        own_s = self.rooms.clock() - outcome.began - upstream_s - auth_s - wait_s
+        spent = {"auth": auth_s, "queue": wait_s, "upstream": upstream_s, "gateway": own_s}
+        return "Server-Timing", ", ".join(
+            f"{name};dur={time_s * 1e3:.1f}" for name, time_s in spent.items()
+        )
 
     async def _attempt(self, deployment: Deployment) -> None:
         provider = deployment.provider
@@ -235,10 +296,13 @@ class _Serving:
         if self.asked.is_stream:
             self.stream = _Stream(self, self.gateway.keepalive_s)
         target = deployment.targets[self.call.operation]
+        outcome, clock = self.outcome, self.rooms.clock
+        outcome.sent(clock(), provider.name, provider.model_name)
         exchange = await provider.send(
             self.rooms.client, target, body, deployment.timeouts, self._said_by_caller()
         )
         try:
+            outcome.heard(clock())
             if not 200 <= exchange.status < 300:
                 raise await _refusal(deployment, exchange)
             if self.stream is not None:
@@ -261,13 +325,17 @@ class _Serving:
     async def _answer(self, exchange: Exchange, deployment: Deployment) -> None:
         _require_type(exchange.headers, b"json")
         body = await exchange.read(MAX_ANSWER_BYTES)
+        outcome = self.outcome
+        outcome.heard(self.rooms.clock())
         answer = self.dialect.read_answer(body)
-        self.outcome.usage = answer.usage
+        outcome.usage, outcome.answered_model = answer.usage, answer.answered_model
         if answer.is_error:
             raise deployment.provider.refusal(500, exchange.headers, body)
         if self.asked.format.operation is EMBEDDINGS:
             body = with_encoding(body, self.asked.wants_base64)
-        self.outcome.done(exchange.status)
+        outcome.passed_bytes = len(body)
+        outcome.done(exchange.status)
+        self.headers.append(self._timing())
         self.reply.respond(exchange.status, [*JSON, *self.headers], deployment.without_secrets(body))
 
     async def _relay(self, stream: _Stream, exchange: Exchange) -> None:
@@ -277,11 +345,13 @@ class _Serving:
             await exchange.relay(stream.write)
             stream.finish()
         finally:
-            self.outcome.usage = tap.usage
+            self.outcome.usage, self.outcome.answered_model = tap.usage, tap.answered_model
         self.outcome.done(200, "upstream_error_in_stream" if tap.has_error else "")
 
     def _fail(self, fault: Fault) -> None:
         """Tell the caller: by the status as long as nothing has been sent, by an event afterwards."""
+        if isinstance(fault, LimitFault):
+            self.outcome.refused_by = str(fault.more.get("rule"))
         if isinstance(fault, UpstreamFault):
             _log_upstream(self.call, self.endpoint, fault)
         if self.stream is not None and self.stream.is_begun:
@@ -289,6 +359,7 @@ class _Serving:
             self.stream.fail(fault)
         else:
             self.outcome.done(fault.status, fault.slug)
+            self.headers.append(self._timing())
             answer_fault(self.reply, fault, self.call.id, self.headers, self.dialect)
 
     def _pseudonym(self) -> str:
@@ -318,8 +389,9 @@ class _Stream:
         if not passed:
             return None
         outcome = self._serving.outcome
+        outcome.passed_bytes += len(passed)
         if outcome.first_byte_s is None:
-            outcome.first_byte_s = self._serving.rooms.clock() - self._serving.began
+            outcome.first_byte_s = self._serving.rooms.clock() - outcome.began
         waiting = self._send(self._serving.endpoint.deployment.without_secrets(passed))
         return None if waiting is None else self._wait(waiting)
 
@@ -367,7 +439,7 @@ class _Stream:
     def _begin(self) -> None:
         serving = self._serving
         self.is_begun = True
-        serving.reply.begin(200, [*STREAM, *serving.headers])
+        serving.reply.begin(200, [*STREAM, *serving.headers, serving._timing()])
 
     def _break_silence(self) -> None:
         silence_s = self._loop.time() - self._spoke
@@ -432,7 +504,23 @@ def _log_upstream(call: Call, endpoint: Endpoint, fault: Fault) -> None:
     log.log(level, "%s %s: provider %s: %s (%s)", call.id, endpoint.name, name, fault.slug, reason)
 
 
-def _log_request(call: Call, caller: Caller, endpoint: Endpoint, outcome: _Outcome, took_s: float) -> None:
+async def _quietly(settling: Awaitable[None]) -> None:
+    """Wait for a store; one that does not answer forgets the reservation by itself."""
+    try:
+        await settling
+    except StoreUnavailable as error:
+        log.warning("The store of limits did not take what a request used: %s", error)
+
+
+def _no_ledger() -> LimitsUnavailable:
+    return LimitsUnavailable(
+        "The gateway cannot write down right now what is used; try again in a few minutes.",
+        slug="ledger_unavailable",
+        retry_after_s=60.0,
+    )
+
+
+def _log_request(call: Call, caller: Caller, endpoint: Endpoint, outcome: Outcome) -> None:
     log.info(
         "%s %s %s %s: %d%s in %.3f s",
         call.id,
@@ -441,5 +529,5 @@ def _log_request(call: Call, caller: Caller, endpoint: Endpoint, outcome: _Outco
         endpoint.name,
         outcome.status,
         f" {outcome.slug}" if outcome.slug else "",
-        took_s,
+        outcome.took_s,
     )

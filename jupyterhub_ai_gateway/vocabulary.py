@@ -54,16 +54,18 @@ COUNT_TOKENS = Operation("count_tokens", "chat:create", "llm/v1/chat", "/message
 class Caller:
     """Who sends a request, as the Hub says.
 
-    `kind` is "user" or "service". `scopes` are the scopes that count for this caller and this gateway,
-    filters (`!user=`, `!group=`, `!service=`) already applied. `operations` are the short names of
-    `OPERATIONS` that they may do: empty without the service's access scope, all of them with full
-    access. `server_name` is None for a token that is not a notebook server's, "" for the default server.
+    `kind` is "user" or "service". `roles` are empty unless a policy asks for them. `scopes` are the scopes
+    that count for this caller and this gateway, filters (`!user=`, `!group=`, `!service=`) already applied.
+    `operations` are the short names of `OPERATIONS` that they may do: empty without the service's access
+    scope, all of them with full access. `server_name` is None for a token that is not a notebook server's,
+    "" for the default server.
     """
 
     kind: str
     name: str
     is_admin: bool = False
     groups: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
     scopes: frozenset[str] = frozenset()
     operations: frozenset[str] = frozenset()
     has_access: bool = False

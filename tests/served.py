@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from fakes.upstream import FakeUpstream
 
 from jupyterhub_ai_gateway.app.options import HubOptions, Options
 from jupyterhub_ai_gateway.app.service import Service
-from jupyterhub_ai_gateway.config import load, parse
+from jupyterhub_ai_gateway.config import LedgerConfig, load, parse
 from jupyterhub_ai_gateway.providers.registry import Providers
 
 FULL = "custom:ai-gateway:full-access"
@@ -181,16 +181,21 @@ async def served(
     endpoints: Sequence[dict[str, Any]] | None = None,
     *,
     file: Path | None = None,
+    config: Mapping[str, Any] | None = None,
     **more: Any,
 ) -> AsyncIterator[Served]:
-    """Run a gateway with these endpoints, or with the configuration in `file`; alice may do everything."""
+    """Run a gateway with these endpoints, or with the configuration in `file`; alice may do everything.
+
+    `config` is what else stands in the configuration. Without a ledger's URL there is no ledger.
+    """
     providers = Providers.installed()
-    document = {"endpoints": list(endpoints if endpoints is not None else usual(up))}
+    document = {"endpoints": list(endpoints if endpoints is not None else usual(up)), **(config or {})}
 
     def read() -> Any:
-        if file is not None:
-            return load(file, providers.schemas, {})
-        return parse(document, providers.schemas, {})
+        found = (
+            parse(document, providers.schemas, {}) if file is None else load(file, providers.schemas, {})
+        )
+        return replace(found, ledger=LedgerConfig(None)) if found.ledger == LedgerConfig() else found
 
     async with FakeHub() as hub:
         service = Service(options(hub, load=read, files=() if file is None else (file,), **more), providers)

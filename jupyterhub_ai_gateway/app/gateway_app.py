@@ -64,6 +64,7 @@ class AIGateway(Application):
     }
     subcommands: Any = {
         "check": ("jupyterhub_ai_gateway.cli.Check", "Check a configuration and say what it would serve."),
+        "db": ("jupyterhub_ai_gateway.cli.DatabaseCommands", "Look after the ledger's database."),
     }
     classes: Any = []
 

@@ -18,6 +18,7 @@ from tornado.netutil import bind_sockets
 
 from .._version import __version__
 from ..auth import GatewayHubOAuth, TokenResolver, cookie_secret_from
+from ..auth.directory import Directory
 from ..config import FileWatch, GatewayConfig
 from ..errors import ConfigFault
 from ..gateway import Gateway, Rooms
@@ -26,13 +27,13 @@ from ..handlers.lane import Lane
 from ..handlers.pages import Site
 from ..handlers.routes import application, hot_paths
 from ..handlers.tasks import RequestIds, Tasks
-from ..limits import Gate, MemoryStore
 from ..metrics import ConfigurationState, Metrics
 from ..providers.registry import Providers
 from ..router import Catalogue
 from ..router.catalogue import build
 from ..upstream import make_client
 from ..vocabulary import utcnow
+from .books import Books
 from .options import Options
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class Service:
         self._server: HTTPServer | TornadoServer | None = None
         self._watching: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
+        self._config = GatewayConfig(())
 
     @property
     def uptime_s(self) -> float:
@@ -76,6 +78,8 @@ class Service:
         options = self.options
         config = await asyncio.to_thread(options.load)
         self._join(config)
+        self._use(config)
+        await self.books.open()
         await self._listen()
         log.info(
             "Serving %s at http%s://%s:%d%s (version %s)",
@@ -103,10 +107,20 @@ class Service:
             ssl_context=hub.ssl_context,
         )
         self.client = make_client(options.http_client)
+        self._directory = Directory(self.resolver.client, hub.api_token)
+        self.books = Books(config, self._directory)
+        self.books.changed = self._relay_limits
         catalogue = self._catalogue(config)
         secret = cookie_secret_from(hub.api_token)
-        gate = Gate(MemoryStore(), time.monotonic)
-        rooms = Rooms(self.resolver, gate, self.client, self.metrics, secret, time.monotonic)
+        rooms = Rooms(
+            self.resolver,
+            self.books.gate,
+            self.client,
+            self.metrics,
+            secret,
+            time.monotonic,
+            self.books.ledger,
+        )
         self.gateway = Gateway(
             rooms, catalogue, keepalive_s=options.keepalive_s, logs_requests=options.log_requests
         )
@@ -117,7 +131,23 @@ class Service:
         self.metrics.watch_version(__version__)
 
     def _catalogue(self, config: GatewayConfig) -> Catalogue:
-        return build(config, self._providers.make, self.metrics, self.resolver.rules.scope)
+        return build(
+            config,
+            self._providers.make,
+            self.metrics,
+            self.resolver.rules.scope,
+            self.books.prices,
+            self.books.overlays,
+        )
+
+    def _use(self, config: GatewayConfig) -> None:
+        """Serve a configuration from now on."""
+        self._config = config
+        self.resolver.roles_of = self._directory.roles if self.books.needs_roles else None
+
+    def _relay_limits(self) -> None:
+        """Serve the same configuration with the limits that staff set."""
+        self.gateway.use(self._catalogue(self._config))
 
     def _took(self, config: GatewayConfig) -> None:
         for warning in config.warnings:
@@ -174,6 +204,7 @@ class Service:
             "metrics_enabled": options.metrics_enabled,
             "authenticate_prometheus": options.authenticate_prometheus,
             "resolver": self.resolver,
+            "accounts": self.books,
             "site": Site(
                 title=options.docs_title,
                 description=options.docs_description,
@@ -207,7 +238,9 @@ class Service:
             except ConfigFault as fault:
                 self._refuse(fault)
                 return False
+            self.books.use(config)
             self.gateway.use(catalogue)
+            self._use(config)
             self._state = replace(self._state, successes=self._state.successes + 1)
             self._took(config)
             log.info("Loaded the configuration anew: %s", _counted(len(config.endpoints), "endpoint"))
@@ -260,6 +293,8 @@ class Service:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._server.close_all_connections(), _CUT_WAIT_S)
         await self.client.close()
+        await self.gateway.settled()
+        await self.books.close()
         await self.resolver.close()
         log.info("Stopped")
 

@@ -7,7 +7,7 @@ resolver. No request is read and no answer is written here: that is `handlers`.
 
 from __future__ import annotations
 
-from .headers import Headers, has_credentials, token_from_headers
+from .headers import Headers, has_credentials, project_from_headers, token_from_headers
 from .oauth import GatewayHubOAuth, cookie_secret_from
 from .resolver import TokenResolver
 from .scopes import ScopeRules, access_scopes_from_env
@@ -20,5 +20,6 @@ __all__ = [
     "access_scopes_from_env",
     "cookie_secret_from",
     "has_credentials",
+    "project_from_headers",
     "token_from_headers",
 ]

@@ -9,6 +9,10 @@ from typing import Protocol
 TOKEN_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
 """Where the SDKs of Anthropic, Azure and Gemini put a key."""
 
+PROJECT_HEADERS = ("OpenAI-Project", "x-goog-user-project", "x-ai-gateway-project")
+"""Where a caller names the group that is to pay: the OpenAI SDK's `project`, what Google's clients send,
+and a name of our own for all others."""
+
 _SCHEMES = ("bearer", "token", "basic")
 
 
@@ -56,6 +60,15 @@ def _token_from_named(headers: Headers) -> str | None:
     for name in TOKEN_HEADERS:
         value = headers.get(name)
         if value and value.strip():
+            return value.strip()
+    return None
+
+
+def project_from_headers(headers: Headers) -> str | None:
+    """Find the group that is to pay for a request; None where the caller names none."""
+    for name in PROJECT_HEADERS:
+        value = headers.get(name)
+        if value is not None and value.strip():
             return value.strip()
     return None
 

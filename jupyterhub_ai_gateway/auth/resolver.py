@@ -8,8 +8,8 @@ import logging
 import ssl
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import HubUnavailable, Unauthenticated
@@ -81,6 +81,8 @@ class TokenResolver:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.rules = ScopeRules(service_name, frozenset(access_scopes))
+        self.roles_of: Callable[[Caller], Awaitable[tuple[str, ...]]] | None = None
+        """Finds a caller's roles, where a policy asks for them."""
         self.client = HubClient(
             api_url, timeout_s=timeout_s, connections=max_lookups, ssl_context=ssl_context
         )
@@ -230,7 +232,14 @@ class TokenResolver:
             return _Failure(fault.detail or "", self._timeout_s)
         finally:
             slots.release()
-        return self._read(reply, asked_at)
+        answer = self._read(reply, asked_at)
+        if self.roles_of is None or not isinstance(answer, _Known) or not answer.caller.operations:
+            return answer
+        try:
+            answer.caller = replace(answer.caller, roles=await self.roles_of(answer.caller))
+        except HubUnavailable as fault:
+            return _Failure(fault.detail or "", self._timeout_s)
+        return answer
 
     def _read(self, reply: HubReply, asked_at: float) -> _Answer:
         """Take the Hub at its word only when the answer is the Hub's: JSON, not a proxy's error page."""

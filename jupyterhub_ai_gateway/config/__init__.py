@@ -7,17 +7,25 @@ provider: what one takes in `model.config` comes in as a `ProviderSchema`.
 from __future__ import annotations
 
 from .document import load
-from .limits import period_s
+from .limits import period_s, read_limits
 from .model import (
     ENDPOINT_TYPES,
+    Combine,
     EndpointConfig,
     GatewayConfig,
+    LedgerConfig,
     LimitConfig,
     ModelConfig,
+    PolicyConfig,
     ProviderSchema,
+    ScopeConfig,
     Setting,
+    StoreConfig,
+    TariffConfig,
+    WindowConfig,
 )
 from .parse import fold, parse
+from .policies import group_policies
 from .reference import reference_page
 from .schema import json_schema
 from .secrets import Secret, resolve_secret
@@ -25,19 +33,28 @@ from .watch import FileWatch
 
 __all__ = [
     "ENDPOINT_TYPES",
+    "Combine",
     "EndpointConfig",
     "FileWatch",
     "GatewayConfig",
+    "LedgerConfig",
     "LimitConfig",
     "ModelConfig",
+    "PolicyConfig",
     "ProviderSchema",
+    "ScopeConfig",
     "Secret",
     "Setting",
+    "StoreConfig",
+    "TariffConfig",
+    "WindowConfig",
     "fold",
+    "group_policies",
     "json_schema",
     "load",
     "parse",
     "period_s",
+    "read_limits",
     "reference_page",
     "resolve_secret",
 ]

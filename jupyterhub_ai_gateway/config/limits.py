@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
+from ..errors import ConfigFault
 from .model import LimitConfig, LimitKey
 from .report import Block, Report
 from .words import hint, listed, shown
@@ -78,3 +80,21 @@ def _key(block: Block) -> LimitKey:
     if key is None:
         block.error("key", f"must be {listed(LIMIT_KEYS)}, found {shown(text)}")
     return key or "user"
+
+
+def read_limits(value: object) -> LimitConfig | None:
+    """Read what MLflow's client sets: a list of limits, of which the first counts; None for none.
+
+    `ConfigFault` says what is wrong with it.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise ConfigFault("limits", "must be a list of limits, each with calls and a renewal_period")
+    if len(value) > 1:
+        raise ConfigFault(
+            "limits", "may have one entry: an endpoint has one limit; others are for policies"
+        )
+    report = Report()
+    limit = read_limit(value[0], "limits[0]", report) if value else None
+    if report.errors:
+        raise report.fault((), lambda path: None)
+    return limit

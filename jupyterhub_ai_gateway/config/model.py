@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Literal
 
@@ -64,6 +65,116 @@ class LimitConfig:
     renewal_period: str
 
 
+Resource = Literal["requests", "tokens", "input_tokens", "output_tokens", "cost_usd", "concurrency"]
+RESOURCES: tuple[Resource, ...] = (
+    *("requests", "tokens", "input_tokens", "output_tokens", "cost_usd", "concurrency"),
+)
+"""What a policy can limit. `tokens` are input and output together; `concurrency` is requests at a time."""
+
+WindowUnit = Literal["second", "minute", "hour", "day", "week", "month", "term"]
+Count = Literal["user", "member", "group", "all"]
+Combine = Literal["max", "min", "sum", "priority"]
+COMBINES: tuple[Combine, ...] = ("max", "min", "sum", "priority")
+
+
+@dataclass(frozen=True, slots=True)
+class WindowConfig:
+    """The time for which a policy counts: `number` of `unit`, rolling or by the calendar.
+
+    A `term` is the time between the policy's own dates. `text` is the window in the operator's words.
+    """
+
+    number: int
+    unit: WindowUnit
+    is_rolling: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeConfig:
+    """Whom a policy is for, as patterns of names; everyone when all of them are empty."""
+
+    users: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    services: tuple[str, ...] = ()
+    roles: tuple[str, ...] = ()
+
+    @property
+    def is_everyone(self) -> bool:
+        """Say whether it is for all callers."""
+        return not (self.users or self.groups or self.services or self.roles)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyConfig:
+    """At most `limit` of a resource in each window, for those in its scope.
+
+    `limit` is a number of requests or tokens, or nanodollars for `cost_usd`. `window` is None for
+    `concurrency`. `count` says who shares a counter: each "user" has one, each "member" has one in the
+    group that pays, the "group" that pays has one, or "all" of the scope have one together. `endpoints`
+    are patterns of names, empty for all. It counts from `starts` to the end of the day `ends`. With
+    `shadow` it counts and refuses nobody. `unpriced` says whether a model without a price may be used
+    under a limit of cost, `when_store_fails` whether requests go on when its store does not answer.
+    """
+
+    name: str
+    resource: Resource
+    limit: int
+    window: WindowConfig | None
+    count: Count
+    scope: ScopeConfig
+    endpoints: tuple[str, ...]
+    priority: int
+    shadow: bool
+    unpriced: Literal["allow", "deny"]
+    when_store_fails: Literal["open", "closed"]
+    starts: date | None
+    ends: date | None
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class TariffConfig:
+    """Rates in picodollars per token by kind of token, or per request and second.
+
+    `above` are pairs of an input's length and other rates for longer ones; `minutes` are those of the
+    day, in UTC, at which it holds.
+    """
+
+    rates: Mapping[str, int]
+    above: tuple[tuple[int, Mapping[str, int]], ...] = ()
+    request: int = 0
+    second: int = 0
+    minutes: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerConfig:
+    """Where requests are written down, None for nowhere, and how.
+
+    `flush_s` is how long a row may wait in memory. `fail_open_s` is how long requests are served while
+    the database is away, None for ever. `retention_days` is how long requests are kept, None for ever.
+    """
+
+    url: str | None = field(default="sqlite:///jupyterhub_ai_gateway.sqlite", repr=False)
+    journal: str | None = None
+    flush_s: float = 1.0
+    fail_open_s: float | None = 3600.0
+    retention_days: int | None = 400
+
+
+@dataclass(frozen=True, slots=True)
+class StoreConfig:
+    """Where limits count: in this process, or in a Redis at `url` that several share.
+
+    `timeout_s` is how long it may take to answer.
+    """
+
+    url: str | None = field(default=None, repr=False)
+    prefix: str = "ai-gateway"
+    timeout_s: float = 1.0
+
+
 @dataclass(frozen=True, slots=True)
 class ModelConfig:
     """Which provider serves an endpoint, and with what.
@@ -82,7 +193,7 @@ class EndpointConfig:
     """What callers see as one model. `path` is where it stands in the document: `endpoints[3]`.
 
     `scope` is the short name: `premium` for the Hub's `custom:SERVICE:premium`. A `hidden` endpoint does
-    not exist for those who may not use it.
+    not exist for those who may not use it. `price` is the operator's own, None for what others say.
     """
 
     name: str
@@ -94,12 +205,24 @@ class EndpointConfig:
     timeouts: Timeouts
     path: str
     hidden: bool = False
+    price: tuple[TariffConfig, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayConfig:
-    """A whole configuration. `files` are all that were read for it, secrets' files included."""
+    """A whole configuration. `files` are all that were read for it, secrets' files included.
+
+    `combine` says which of several policies about the same counts, `policies_from_groups` whether those in
+    the properties of Hub groups count too, `time_zone` where the calendar's
+    windows and the ledger's days begin.
+    """
 
     endpoints: tuple[EndpointConfig, ...]
+    policies: tuple[PolicyConfig, ...] = ()
+    combine: Combine = "max"
+    policies_from_groups: bool = False
+    time_zone: str = "UTC"
+    ledger: LedgerConfig = LedgerConfig()
+    store: StoreConfig = StoreConfig()
     warnings: tuple[str, ...] = field(default=(), compare=False)
     files: tuple[Path, ...] = field(default=(), compare=False)

@@ -12,9 +12,12 @@ from types import MappingProxyType
 from ..vocabulary import ADMIN, FULL_ACCESS, OPERATIONS, Timeouts
 from .limits import read_limit
 from .model import ENDPOINT_TYPES, EndpointConfig, GatewayConfig, ModelConfig, ProviderSchema
+from .policies import read_combine, read_policies, read_time_zone
+from .prices import read_price
 from .report import Block, Locate, Report
 from .secrets import Resolver
 from .settings import read_settings
+from .stores import read_ledger, read_store
 from .words import hint, kind_of, listed, nearest, shown, shown_key
 
 NAME = r"[A-Za-z0-9_.\-]+"
@@ -50,10 +53,10 @@ def parse_with(
 ) -> GatewayConfig:
     """Do what `parse` does, and say in each problem which line of a file it is about."""
     parser = _Parser({fold(name): schema for name, schema in providers.items()}, resolver)
-    endpoints = parser.document(document)
+    config = parser.document(document)
     if parser.report.errors:
         raise parser.report.fault(resolver.files, locate)
-    return GatewayConfig(endpoints, parser.report.warning_lines(locate), tuple(resolver.files))
+    return replace(config, warnings=parser.report.warning_lines(locate), files=tuple(resolver.files))
 
 
 def fold(provider: str) -> str:
@@ -70,12 +73,12 @@ class _Parser:
     report: Report = field(default_factory=Report)
     names: dict[str, str] = field(default_factory=dict)
 
-    def document(self, document: object) -> tuple[EndpointConfig, ...]:
+    def document(self, document: object) -> GatewayConfig:
         if not isinstance(document, Mapping):
             self.report.error(
                 "endpoints", f"is missing: the configuration must be a mapping, found {kind_of(document)}"
             )
-            return ()
+            return GatewayConfig(())
         block = Block(document, "", self.report)
         timeouts = self._timeouts(block, Timeouts())
         entries = [entry for key in ("endpoints", "routes") for entry in self._entries(block, key)]
@@ -85,8 +88,17 @@ class _Parser:
                 "endpoints",
                 "must list at least one endpoint, each with a name, an endpoint_type and a model",
             )
+        config = GatewayConfig(
+            tuple(endpoint for endpoint in endpoints if endpoint is not None),
+            policies=read_policies(block.get("policies"), "policies", self.report),
+            combine=read_combine(block),
+            policies_from_groups=self._flag(block, "policies_from_groups"),
+            time_zone=read_time_zone(block),
+            ledger=read_ledger(block.get("ledger"), self.resolver, self.report),
+            store=read_store(block.get("store"), self.resolver, self.report),
+        )
         block.warn_unknown()
-        return tuple(endpoint for endpoint in endpoints if endpoint is not None)
+        return config
 
     def _entries(self, block: Block, key: str) -> list[tuple[str, object]]:
         value = block.get(key)
@@ -110,7 +122,8 @@ class _Parser:
             description=self._description(block),
             timeouts=self._timeouts(block, timeouts),
             path=path,
-            hidden=self._hidden(block),
+            hidden=self._flag(block, "hidden"),
+            price=read_price(block.get("price"), block.at("price"), self.report),
         )
         block.warn_unknown()
         return endpoint
@@ -194,10 +207,10 @@ class _Parser:
             return None
         return value.strip() or None if value else None
 
-    def _hidden(self, block: Block) -> bool:
-        value = block.get("hidden")
+    def _flag(self, block: Block, key: str) -> bool:
+        value = block.get(key)
         if value is not None and not isinstance(value, bool):
-            block.error("hidden", f"must be true or false, found {shown(value)}")
+            block.error(key, f"must be true or false, found {shown(value)}")
         return value is True
 
     def _timeouts(self, block: Block, default: Timeouts) -> Timeouts:

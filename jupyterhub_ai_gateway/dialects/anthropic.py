@@ -158,7 +158,7 @@ def allowed_betas(value: str) -> tuple[list[str], list[str]]:
 def error_object(fault: Fault, request_id: str) -> bytes:
     """Return the body of a failed answer; `code` is ours, beside what the SDKs read."""
     kind = _KINDS.get(fault.status) or ("invalid_request_error" if fault.status < 500 else "api_error")
-    error = {"type": kind, "message": fault.public, "code": fault.code}
+    error = {"type": kind, "message": fault.public, "code": fault.code, **fault.more}
     return _encode({"type": "error", "error": error, "request_id": request_id})
 
 

@@ -42,8 +42,14 @@ def fault_headers(fault: Fault) -> list[tuple[str, str]]:
     return headers
 
 
-def _error(fault: Fault) -> dict[str, str | None]:
-    return {"message": fault.public, "type": fault.kind, "param": fault.param, "code": fault.code}
+def _error(fault: Fault) -> dict[str, object]:
+    return {
+        "message": fault.public,
+        "type": fault.kind,
+        "param": fault.param,
+        "code": fault.code,
+        **fault.more,
+    }
 
 
 JSON: Sequence[tuple[str, str]] = (("Content-Type", "application/json"),)

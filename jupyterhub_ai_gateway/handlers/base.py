@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from asyncio import Future
 from types import TracebackType
 from typing import Any
 
@@ -34,6 +35,12 @@ class BaseHandler(web.RequestHandler):
         self.set_header("x-request-id", self.request_id)
         self.set_header("Cache-Control", "no-store")
         self.set_header("X-Content-Type-Options", "nosniff")
+
+    @override
+    def finish(self, chunk: str | bytes | dict[str, Any] | None = None) -> Future[None]:
+        if not self._headers_written and "Server-Timing" not in self._headers:
+            self.set_header("Server-Timing", f"gateway;dur={self.request.request_time() * 1e3:.1f}")
+        return super().finish(chunk)
 
     @override
     def write_error(self, status_code: int, **kwargs: Any) -> None:

@@ -15,7 +15,7 @@ from typing import cast
 from tornado import httputil
 from typing_extensions import override
 
-from ..auth import has_credentials, token_from_headers
+from ..auth import has_credentials, project_from_headers, token_from_headers
 from ..dialects.dialect import DIALECT_OF
 from ..dialects.faults import JSON, error_object
 from ..errors import Fault, RequestFault
@@ -71,6 +71,7 @@ class _Arrival(httputil.HTTPMessageDelegate):
         "_operation",
         "_other",
         "_pieces",
+        "_project",
         "_server_conn",
         "_task",
         "_token",
@@ -84,6 +85,7 @@ class _Arrival(httputil.HTTPMessageDelegate):
         self._operation: Operation | None = None
         self._token: str | None = None
         self._betas: str | None = None
+        self._project: str | None = None
         self._fault: RequestFault | None = None  # why it will be refused, once it has arrived
         self._pieces: list[bytes] = []
         self._task: asyncio.Task[None] | None = None
@@ -106,6 +108,7 @@ class _Arrival(httputil.HTTPMessageDelegate):
         self._operation = operation
         self._token = token_from_headers(headers)
         self._betas = betas_of(operation, headers)
+        self._project = project_from_headers(headers)
         self._connection.set_max_body_size(lane.max_body_bytes)  # type: ignore[attr-defined]
         return None
 
@@ -128,7 +131,7 @@ class _Arrival(httputil.HTTPMessageDelegate):
             return
         pieces = self._pieces
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        call = Call(operation, body, request_id, self._token, None, self._betas)
+        call = Call(operation, body, request_id, self._token, None, self._betas, project=self._project)
         self._task = lane.tasks.start(_answer(lane, call, wire_of(self._connection)))
         self._connection.set_close_callback(self._leave)  # type: ignore[attr-defined]
 

@@ -7,6 +7,8 @@ Source: mlflow/gateway/app.py and mlflow/deployments/mlflow/__init__.py (2.13 an
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote
@@ -14,10 +16,13 @@ from urllib.parse import unquote
 from tornado import web
 from typing_extensions import override
 
-from ..errors import NotFound
+from ..config import LimitConfig, read_limits
+from ..errors import ConfigFault, NotFound, RequestFault
 from ..router import Endpoint
+from ..storage import AuditRow
 from ..vocabulary import CHAT
 from .openai import InvocationHandler, ModelsHandler
+from .usage import AccountHandler
 
 
 @web.stream_request_body
@@ -76,6 +81,50 @@ class EndpointHandler(ModelsHandler):
         await self.get(name)
 
 
+class LimitsHandler(AccountHandler):
+    """MLflow's `get_limits` and `set_limits`, for holders of the admin scope.
+
+    What is set counts in the place of the configuration's `limit` until it is set back: with `[]` there is
+    no limit, with null the configuration's own again.
+    """
+
+    methods = "GET, POST"
+
+    @override
+    async def get(self, name: str = "") -> None:
+        self.require_admin()
+        endpoint = self._endpoint(unquote(name))
+        self.write_json({"limits": _limits(endpoint.limit)})
+
+    @override
+    async def post(self, name: str = "") -> None:
+        self.require_admin()
+        document = self.document()
+        route = document.get("route") or document.get("endpoint") or unquote(name)
+        endpoint = self._endpoint(route if isinstance(route, str) else "")
+        limits = document.get("limits")
+        if limits is not None:
+            try:
+                read_limits(limits)
+            except ConfigFault as fault:
+                raise RequestFault(str(fault), param=fault.path) from None
+        detail = json.dumps({"limits": limits})
+        audit = AuditRow(time.time_ns() // 1_000_000, self.caller.key, "limits.set", endpoint.name, detail)
+        database = self.database
+        await self.ask_ledger(lambda: database.set(f"limits/{endpoint.name}", limits, audit))
+        await self.accounts.refresh()
+        self.write_json({"limits": _limits(self._endpoint(endpoint.name).limit)})
+
+    def _endpoint(self, name: str) -> Endpoint:
+        return self.gateway.catalogue.any(name, self.caller)
+
+
+def _limits(limit: LimitConfig | None) -> list[dict[str, Any]]:
+    if limit is None:
+        return []
+    return [{"calls": limit.calls, "key": limit.key, "renewal_period": limit.renewal_period}]
+
+
 def entity(endpoint: Endpoint) -> dict[str, Any]:
     """Describe an endpoint in all the words that MLflow's clients have used for it.
 
@@ -92,15 +141,15 @@ def entity(endpoint: Endpoint) -> dict[str, Any]:
         "model": {"name": provider.model_name or endpoint.name, "provider": provider.name},
         "endpoint_url": path,
         "route_url": path,
-        "limit": None
-        if limit is None
-        else {"calls": limit.calls, "key": limit.key, "renewal_period": limit.renewal_period},
+        "limit": _limits(limit)[0] if limit else None,
     }
 
 
 ROUTES: Sequence[tuple[str, type[web.RequestHandler], dict[str, Any]]] = (
     (r"(?:endpoints|gateway)/([^/]+)/invocations", EndpointInvocationHandler, {}),
     (r"api/2\.0/endpoints/?", EndpointsHandler, {"key": "endpoints"}),
+    (r"api/2\.0/(?:gateway|endpoints)/limits/?", LimitsHandler, {}),
+    (r"api/2\.0/(?:gateway|endpoints)/limits/([^/]+)", LimitsHandler, {}),
     (r"api/2\.0/endpoints/([^/]+)", EndpointHandler, {"noun": "endpoint"}),
     (r"api/2\.0/gateway/routes/?", EndpointsHandler, {"key": "routes"}),
     (r"api/2\.0/gateway/routes/([^/]+)", EndpointHandler, {"noun": "route"}),

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from tornado import web
 from typing_extensions import override
 
-from ..auth import token_from_headers
+from ..auth import project_from_headers, token_from_headers
 from ..errors import BodyTooLarge
 from ..gateway import Call, Gateway
 from ..router import Endpoint
@@ -43,8 +43,15 @@ class CallerHandler(BaseHandler):
         """Make the call that this request is."""
         token = token_from_headers(self.request.headers)
         caller = None if token else await caller_from_cookie(self)
+        headers = self.request.headers
         return Call(
-            operation, body, self.request_id, token, caller, betas_of(operation, self.request.headers)
+            operation,
+            body,
+            self.request_id,
+            token,
+            caller,
+            betas_of(operation, headers),
+            project=project_from_headers(headers),
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from tornado import web
 
 from ..vocabulary import Operation
-from . import mlflow, ops, pages
+from . import mlflow, ops, pages, usage
 from .base import NotFoundHandler
 from .login import OAuthCallbackHandler
 from .openai import POST_PATHS, InvocationHandler, ModelHandler, ModelsHandler
@@ -57,6 +57,7 @@ def _patterns() -> Iterator[Rule]:
         yield f"{version}models", ModelsHandler, {}
         yield f"{version}models/(.+)", ModelHandler, {}
     yield from mlflow.ROUTES
+    yield from usage.ROUTES
     for pattern, ops_handler in ops.ROUTES:
         yield pattern, ops_handler, {}
     yield from pages.ROUTES

@@ -8,6 +8,10 @@ from collections.abc import Awaitable
 from .bucket import Rule, Verdict
 
 
+class StoreUnavailable(Exception):  # noqa: N818 - the store's state, told to the gate
+    """A store that others share did not answer."""
+
+
 class Store(abc.ABC):
     """Keeps buckets by key. A taking is atomic, whoever else takes at the same time."""
 

@@ -1,42 +1,217 @@
-"""What the gateway asks before it sends a request."""
+"""What the gateway asks before it sends a request: may this one, now, and what is left then.
+
+First all rules of the policies at once, then the endpoint's own bucket; whoever refuses, nothing stays
+reserved and nothing was used.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Awaitable, Callable
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from ..config import LimitConfig
-from ..errors import LimitFault
-from .base import Store
+from ..errors import Fault, Forbidden, LimitFault, LimitsUnavailable
+from ..vocabulary import Caller
+from .admission import Admission, Estimate, reserved_amount
+from .base import Store, StoreUnavailable
 from .bucket import Rule, Verdict
-from .headers import rate_limit_headers
+from .counters import CounterStore, Reserved, Take
+from .estimate import Estimator
+from .headers import State, amount_text, limit_headers, state_of, wait_text
+from .rules import QuotaRule, RuleBook
+
+log = logging.getLogger(__name__)
 
 MAX_RULES = 4096
+LONG_WAIT_S = 60.0
+"""From here on the SDKs had better not wait and try again by themselves."""
+_COMPLAINT_EVERY_S = 60.0
+
+
+class Demand(NamedTuple):
+    """What the gate has to know of a request. `estimate` is asked only where a rule needs it.
+
+    `project` is the group that the caller chose to pay.
+    """
+
+    name: str
+    caller: Caller
+    endpoint: str
+    limit: LimitConfig | None
+    estimate: Callable[[], Estimate]
+    project: str | None = None
+
+
+@dataclass(slots=True)
+class _Plan:
+    """The rules that count for one request, with what each reserves."""
+
+    payer: str | None
+    rules: list[QuotaRule]
+    takes: list[Take]
+    now_ms: int
 
 
 class Gate:
-    """Admits requests by the buckets of a store. Its state outlives a new configuration.
+    """Admits requests by the operator's rules. Its counters outlive a new configuration.
 
-    A bucket belongs to an endpoint's name and, unless the limit's key is `endpoint`, to a caller.
+    `buckets` keeps the endpoints' own limits, `counters` those of policies, `book` says which policies
+    count; `clock` is monotonic in seconds, `now_ms` the time of day.
     """
 
-    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
-        self._store = store
+    def __init__(
+        self,
+        buckets: Store,
+        counters: CounterStore,
+        book: RuleBook,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self.buckets = buckets
+        self.counters = counters
+        self.book = book
+        self.estimator = Estimator()
+        self.now_ms = now_ms
+        self.failures = 0
+        """How often a store did not answer."""
         self._clock = clock
         self._rules: dict[str, tuple[LimitConfig, Rule]] = {}  # by endpoint, of the configuration in use
+        self._complain_at = 0.0
 
-    def admit(
-        self, endpoint: str, limit: LimitConfig | None, caller: str
-    ) -> Verdict | Awaitable[Verdict] | None:
-        """Take one call of the caller's. None without a limit; `LimitFault` when there is none left."""
-        if limit is None:
-            return None
+    def admit(self, demand: Demand) -> Admission | Awaitable[Admission]:
+        """Reserve what a request needs. `LimitFault` says which rule has too little left."""
+        self._check_project(demand)
+        if self.book.is_empty:
+            if demand.limit is None:
+                return Admission(demand.name, payer=demand.project)
+            taken = self._bucket(demand, demand.limit)
+            if isinstance(taken, Verdict):
+                return Admission(demand.name, states=self._checked(demand, taken, ()), payer=demand.project)
+            return self._admit_by_bucket(demand, taken)
+        plan = self._plan(demand)
+        reserved = self.counters.reserve(demand.name, plan.takes, plan.now_ms)
+        if not isinstance(reserved, Reserved):
+            return self._admit_later(demand, plan, reserved)
+        admission = self._reserved(demand, plan, reserved)
+        if demand.limit is None:
+            return admission
+        return self._with_bucket(demand, demand.limit, admission)
+
+    # What the policies say
+
+    def _plan(self, demand: Demand) -> _Plan:
+        payer, rules = self.book.rules(demand.caller, demand.endpoint, demand.project)
+        now_ms = self.now_ms()
+        plan = _Plan(payer, [], [], now_ms)
+        estimate: Estimate | None = None
+        for rule in rules:
+            if rule.resource not in ("requests", "concurrency"):
+                estimate = estimate or demand.estimate()
+                if rule.resource == "cost_usd" and not estimate.cost_nanousd:
+                    if estimate.cost_nanousd is None and rule.denies_unpriced and not rule.is_soft:
+                        raise _unpriced(demand, rule)
+                    continue  # free, or allowed without a price
+            plan.rules.append(rule)
+            plan.takes.append(_take(rule, reserved_amount(rule, estimate or Estimate()), now_ms))
+        return plan
+
+    async def _admit_later(self, demand: Demand, plan: _Plan, asking: Awaitable[Reserved]) -> Admission:
+        try:
+            reserved = await asking
+        except StoreUnavailable as error:
+            self._store_failed(plan.rules, error)
+            admission = Admission(demand.name, payer=plan.payer)
+        else:
+            admission = self._reserved(demand, plan, reserved)
+        if demand.limit is None:
+            return admission
+        with_bucket = self._with_bucket(demand, demand.limit, admission)
+        return with_bucket if isinstance(with_bucket, Admission) else await with_bucket
+
+    def _reserved(self, demand: Demand, plan: _Plan, reserved: Reserved) -> Admission:
+        states = _states(plan, reserved)
+        if reserved.refused is not None:
+            raise _refusal(demand, plan, reserved, states)
+        shadow = [
+            rule.name
+            for rule, take, used in zip(plan.rules, plan.takes, reserved.used, strict=True)
+            if take.is_soft and used + take.amount > take.limit
+        ]
+        hard = [state for rule, state in zip(plan.rules, states, strict=True) if not rule.is_soft]
+        return Admission(
+            demand.name, self.counters, plan.rules, plan.takes, hard, payer=plan.payer, shadow=shadow
+        )
+
+    def standing(self, caller: Caller, endpoints: Sequence[str]) -> list[tuple[QuotaRule, Take]]:
+        """Return every rule that counts for a caller at some of these endpoints, to ask for its use."""
+        now_ms = self.now_ms()
+        found: dict[str, QuotaRule] = {}
+        for endpoint in endpoints:
+            for project in (None, *caller.groups):
+                for rule in self.book.rules(caller, endpoint, project)[1]:
+                    found.setdefault(rule.key, rule)
+        return [(rule, _take(rule, 0, now_ms)) for rule in found.values()]
+
+    # What the endpoint's own limit says
+
+    def _bucket(self, demand: Demand, limit: LimitConfig) -> Verdict | Awaitable[Verdict]:
         # No endpoint's name holds a blank, so the keys of two cannot meet
-        key = endpoint if limit.key == "endpoint" else f"{endpoint} {caller}"
-        verdict = self._store.take(key, self._rule(endpoint, limit), self._clock())
-        if isinstance(verdict, Verdict):
-            return _checked(verdict, endpoint, limit)
-        return _later(verdict, endpoint, limit)
+        name = demand.endpoint
+        key = name if limit.key == "endpoint" else f"{name} {demand.caller.key}"
+        return self.buckets.take(key, self._rule(name, limit), self._clock())
+
+    def _with_bucket(
+        self, demand: Demand, limit: LimitConfig, admission: Admission
+    ) -> Admission | Awaitable[Admission]:
+        taken = self._bucket(demand, limit)
+        if not isinstance(taken, Verdict):
+            return self._with_later_bucket(demand, taken, admission)
+        try:
+            admission.states = self._checked(demand, taken, admission.states)
+        except LimitFault:
+            self._give_back(admission)
+            raise
+        return admission
+
+    async def _with_later_bucket(
+        self, demand: Demand, taking: Awaitable[Verdict], admission: Admission
+    ) -> Admission:
+        try:
+            admission.states = self._checked(demand, await taking, admission.states)
+        except StoreUnavailable as error:
+            self._store_failed((), error)
+        except BaseException:
+            giving = self._give_back(admission)
+            if giving is not None:
+                await giving
+            raise
+        return admission
+
+    async def _admit_by_bucket(self, demand: Demand, taking: Awaitable[Verdict]) -> Admission:
+        return await self._with_later_bucket(demand, taking, Admission(demand.name, payer=demand.project))
+
+    def _give_back(self, admission: Admission) -> Awaitable[None] | None:
+        return admission.release(self.now_ms())
+
+    def _checked(self, demand: Demand, verdict: Verdict, states: Sequence[State]) -> list[State]:
+        """Return all states; `LimitFault` when the bucket is empty."""
+        endpoint, limit = demand.endpoint, demand.limit
+        assert limit is not None  # noqa: S101 - there was a bucket
+        all_states = [*states, state_of(verdict, endpoint, limit.period_s)]
+        if verdict.is_allowed:
+            return all_states
+        whose = "all users together" if limit.key == "endpoint" else "each user"
+        raise LimitFault(
+            f"The model {endpoint} takes {limit.calls} calls per {limit.renewal_period} of {whose}. "
+            f"Try again in {wait_text(verdict.retry_after_s)}.",
+            retry_after_s=verdict.retry_after_s,
+            headers=(*limit_headers(all_states), *_no_retry(verdict.retry_after_s)),
+            more={"rule": endpoint},
+        )
 
     def _rule(self, endpoint: str, limit: LimitConfig) -> Rule:
         known = self._rules.get(endpoint)
@@ -48,19 +223,123 @@ class Gate:
         self._rules[endpoint] = (limit, rule)
         return rule
 
+    # What else may be
 
-async def _later(verdict: Awaitable[Verdict], endpoint: str, limit: LimitConfig) -> Verdict:
-    return _checked(await verdict, endpoint, limit)
+    def _check_project(self, demand: Demand) -> None:
+        project, groups = demand.project, demand.caller.groups
+        if project is None or project in groups:
+            return
+        yours = f"Yours are {', '.join(sorted(groups)[:50])}." if groups else "You are in no group."
+        raise Forbidden(
+            f"You are in no group of the name {_shown(project)} that could pay for this request. {yours} "
+            "Name one of them as the project, or none.",
+            slug="unknown_project",
+            more={"projects": sorted(groups)[:50]},
+        )
+
+    def _store_failed(self, rules: Sequence[QuotaRule], error: StoreUnavailable) -> None:
+        """Let a request go on without limits, where every rule allows that."""
+        self.failures += 1
+        now = self._clock()
+        if now >= self._complain_at:
+            self._complain_at = now + _COMPLAINT_EVERY_S
+            log.error("The store of limits does not answer: %s", error)
+        if any(not rule.fails_open and not rule.is_soft for rule in rules):
+            raise LimitsUnavailable(
+                "The gateway cannot say right now what is left of your limits; try again in a few seconds.",
+                detail=str(error),
+                retry_after_s=5.0,
+            ) from error
 
 
-def _checked(verdict: Verdict, endpoint: str, limit: LimitConfig) -> Verdict:
-    if verdict.is_allowed:
-        return verdict
-    whose = "all users together" if limit.key == "endpoint" else "each user"
-    wait_s = max(1, math.ceil(verdict.retry_after_s))
-    raise LimitFault(
-        f"The model {endpoint} takes {limit.calls} calls per {limit.renewal_period} of {whose}. "
-        f"Try again in {wait_s} second{'' if wait_s == 1 else 's'}.",
-        retry_after_s=verdict.retry_after_s,
-        headers=rate_limit_headers(verdict),
+def _take(rule: QuotaRule, amount: int, now_ms: int) -> Take:
+    slot = rule.window.slot(now_ms)
+    return Take(rule.key, slot.start, slot.first, slot.end, rule.limit, amount, rule.is_soft)
+
+
+def _states(plan: _Plan, reserved: Reserved) -> list[State]:
+    """Say where each rule stands, with this request in it unless one refused it."""
+    is_in = reserved.refused is None
+    states = []
+    for rule, take, used in zip(plan.rules, plan.takes, reserved.used, strict=True):
+        left = take.limit - used - (take.amount if is_in else 0)
+        has_time = take.expires_ms > 0
+        states.append(
+            State(
+                rule.name,
+                rule.resource,
+                take.limit,
+                max(0, left),
+                (take.expires_ms - plan.now_ms) / 1000 if has_time else None,
+                rule.window.length_ms / 1000 if has_time else None,
+                rule.is_long,
+            )
+        )
+    return states
+
+
+def _refusal(demand: Demand, plan: _Plan, reserved: Reserved, states: Sequence[State]) -> LimitFault:
+    """Say which rule refused, what is left of the others, and when to come back."""
+    index = reserved.refused or 0
+    rule, take, state = plan.rules[index], plan.takes[index], states[index]
+    wait_s = _wait_s(rule, take, reserved.freed_slot, plan.now_ms)
+    used = amount_text(rule.resource, max(0, take.limit - state.remaining))
+    text = (
+        f'The rule "{rule.name}" allows {amount_text(rule.resource, take.limit)} {rule.window_text} '
+        f"for {rule.whose}; {used} are used or reserved"
     )
+    if rule.resource not in ("requests", "concurrency"):
+        text += f", and this request needs about {amount_text(rule.resource, take.amount)}"
+    text += f". Try again in {wait_text(wait_s)}." if wait_s is not None else ". Waiting will not help."
+    others = [each for each in states if each is not state]
+    if others:
+        text += f" Left of the others: {'; '.join(map(_left, others))}."
+    return LimitFault(
+        text,
+        slug="insufficient_quota" if rule.is_long else "rate_limit_exceeded",
+        kind="insufficient_quota" if rule.is_long else _KINDS.get(rule.resource, "tokens"),
+        retry_after_s=wait_s,
+        headers=(*limit_headers(states), *_no_retry(wait_s)),
+        more={
+            "rule": rule.name,
+            "left": {each.name: {each.resource: each.remaining} for each in states},
+        },
+    )
+
+
+_KINDS = {"requests": "requests", "concurrency": "requests"}
+
+
+def _wait_s(rule: QuotaRule, take: Take, freed_slot: int | None, now_ms: int) -> float | None:
+    """Return when there will be enough left; None where that will not be."""
+    if take.amount > take.limit:
+        return None
+    if rule.resource == "concurrency":
+        return 1.0
+    if freed_slot is None:
+        return None
+    return max(0.001, (freed_slot + take.expires_ms - take.slot - now_ms) / 1000)
+
+
+def _no_retry(wait_s: float | None) -> tuple[tuple[str, str], ...]:
+    """Keep the SDKs from trying again by themselves where that would be in vain."""
+    return (("x-should-retry", "false"),) if wait_s is None or wait_s > LONG_WAIT_S else ()
+
+
+def _left(state: State) -> str:
+    return f'{amount_text(state.resource, state.remaining)} of "{state.name}"'
+
+
+def _unpriced(demand: Demand, rule: QuotaRule) -> Fault:
+    return Forbidden(
+        f'The model {demand.endpoint} has no price, and the rule "{rule.name}" limits cost. The operator '
+        "can give the endpoint a price, or let the rule allow models without one (unpriced: allow).",
+        slug="unpriced_model",
+        param="model",
+        more={"rule": rule.name},
+    )
+
+
+def _shown(name: str) -> str:
+    text = "".join(letter for letter in name if letter.isprintable())
+    return text if len(text) <= 64 else f"{text[:64]}…"

@@ -33,6 +33,9 @@ class Provider(abc.ABC):
     takes_stream_usage: bool = True
     """True when `stream_options.include_usage` may be asked for; then a stream's usage is known."""
 
+    reports_cost: bool = False
+    """True for a host that tells with each answer what it cost."""
+
     def __init__(self, model: ModelConfig) -> None:
         self.model_name = model.name
         self.settings: Mapping[str, Any] = model.settings

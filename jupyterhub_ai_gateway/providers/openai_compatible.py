@@ -34,6 +34,7 @@ class Row:
     suffix: str = ""
     key_name: str | None = None
     usage: bool = True
+    reports_cost: bool = False
     model_name: bool = True
     messages: bool = False
 
@@ -88,6 +89,7 @@ class OpenAICompatible(Provider):
     def __init__(self, model: ModelConfig) -> None:
         super().__init__(model)
         self.takes_stream_usage = self.row.usage
+        self.reports_cost = self.row.reports_cost
         self.verifies_tls = self.settings["verify_tls"]
         keys: list[Secret] = [self.settings[name] for name in self.row.key_names if self.settings[name]]
         self._key = keys[0] if keys else None

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from ..config import EndpointConfig, GatewayConfig, LimitConfig, ModelConfig
+from ..config import EndpointConfig, GatewayConfig, LimitConfig, ModelConfig, TariffConfig
 from ..errors import ConfigFault, Forbidden, NotFound, RequestFault
 from ..metrics import Cell, Metrics
 from ..providers.base import Provider
 from ..upstream.base import Origin, Target
+from ..usage.price import CONFIGURED, Period, Price, Rates, Tariff
+from ..usage.table import PriceTable
 from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, Caller, Operation, Timeouts
 
 _CUT_OUT = b"..."
@@ -27,7 +29,7 @@ OPERATION_OF: Mapping[str, Operation] = {
 class Deployment:
     """A model at a host. `sent_model` is the host's name of it as JSON, None where its URL says it.
 
-    `targets` has a place for each operation that the host speaks.
+    `targets` has a place for each operation that the host speaks. `price` is None where nobody knows it.
     """
 
     provider: Provider
@@ -35,6 +37,7 @@ class Deployment:
     sent_model: msgspec.Raw | None
     timeouts: Timeouts
     secrets: tuple[bytes, ...] = field(repr=False)
+    price: Price | None = None
 
     def without_secrets(self, data: bytes) -> bytes:
         """Cut out the host's credentials, which some hosts quote where something went wrong."""
@@ -103,6 +106,11 @@ class Catalogue:
             raise _wrong_operation(found, operation)
         return found
 
+    @property
+    def names(self) -> list[str]:
+        """Return the names of all, in the configuration's order."""
+        return list(self._endpoints)
+
     def operation_of(self, name: str) -> Operation | None:
         """Return the operation of an endpoint's type; None when there is no such endpoint."""
         found = self._endpoints.get(name)
@@ -121,6 +129,13 @@ class Catalogue:
             raise _forbidden(found, caller)
         return found
 
+    def any(self, name: str, caller: Caller) -> Endpoint:
+        """Return an endpoint for those who look after all of them; `NotFound` when there is none."""
+        found = self._endpoints.get(name)
+        if found is None:
+            raise self._not_found(name, caller)
+        return found
+
     def _not_found(self, name: str, caller: Caller) -> NotFound:
         names = [endpoint.name for endpoint in self.open_to(caller)]
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
@@ -134,13 +149,18 @@ def build(
     make: Callable[[ModelConfig], Provider],
     metrics: Metrics,
     full_scope: Callable[[str], str],
+    prices: PriceTable | None = None,
+    limits: Mapping[str, LimitConfig | None] | None = None,
 ) -> Catalogue:
     """Make the catalogue of a configuration.
 
     `make` turns an endpoint's model into its provider, `full_scope` turns `premium` into the Hub's
-    `custom:NAME:premium`. `ConfigFault` names the endpoint that cannot be served.
+    `custom:NAME:premium`. `prices` are those of endpoints without a price of their own, `limits` those
+    that staff set in the place of the configuration's. `ConfigFault` names the endpoint that cannot be
+    served.
     """
-    return Catalogue([_endpoint(each, make, metrics, full_scope) for each in config.endpoints])
+    overlaid = [replace(each, limit=(limits or {}).get(each.name, each.limit)) for each in config.endpoints]
+    return Catalogue([_endpoint(each, make, metrics, full_scope, prices) for each in overlaid])
 
 
 def _endpoint(
@@ -148,6 +168,7 @@ def _endpoint(
     make: Callable[[ModelConfig], Provider],
     metrics: Metrics,
     full_scope: Callable[[str], str],
+    prices: PriceTable | None,
 ) -> Endpoint:
     operation = OPERATION_OF[config.endpoint_type]
     provider = make(config.model)
@@ -164,7 +185,9 @@ def _endpoint(
         scope=None if config.scope is None else full_scope(config.scope),
         is_hidden=config.hidden,
         limit=config.limit,
-        deployment=Deployment(provider, targets, raw, config.timeouts, _secrets(provider)),
+        deployment=Deployment(
+            provider, targets, raw, config.timeouts, _secrets(provider), _price(config, provider, prices)
+        ),
         cells={
             each: metrics.cell(
                 endpoint=config.name,
@@ -174,6 +197,23 @@ def _endpoint(
             )
             for each in targets
         },
+    )
+
+
+def _price(config: EndpointConfig, provider: Provider, prices: PriceTable | None) -> Price | None:
+    """Return the operator's price, else the one of the table; what a provider reports comes with it."""
+    if config.price is not None:
+        return Price(tuple(map(_tariff, config.price)), CONFIGURED)
+    return None if prices is None else prices.find(provider.name, config.model.name)
+
+
+def _tariff(config: TariffConfig) -> Tariff:
+    return Tariff(
+        Rates.of(**config.rates),
+        tuple((start, Rates.of(**{**config.rates, **rates})) for start, rates in config.above),
+        request=config.request,
+        second=config.second,
+        period=Period(minutes=config.minutes),
     )
 
 

@@ -83,8 +83,9 @@ class Ledger:
         self._away_since: float | None = None  # None: the last batch was taken
         self._retry_at = 0.0
         self._purge_at = 0.0
-        self._is_idle = threading.Condition()
-        self._unwritten = 0  # rows that were taken from the queue and are neither written nor journaled yet
+        self._turned = threading.Condition()
+        self._recorded = 0
+        self._handled = 0  # of those recorded, how many are written, journaled or set aside
         self.written = self.journaled = self.failures = 0
 
     @property
@@ -103,13 +104,14 @@ class Ledger:
     @property
     def queued(self) -> int:
         """Return how many requests wait to be written."""
-        return len(self._queue) + self._unwritten
+        return self._recorded - self._handled
 
     def record(
         self, request: RequestRow, attempts: Sequence[AttemptRow], charges: Sequence[Counter]
     ) -> None:
-        """Take the row of a request that is over; never waits."""
+        """Take the row of a request that is over; never waits. For the loop's thread alone."""
         self._queue.append((request, attempts, charges))
+        self._recorded += 1
 
     def start(self) -> None:
         """Write from now on."""
@@ -127,9 +129,12 @@ class Ledger:
 
     def flush(self, timeout_s: float = 30.0) -> bool:
         """Wait until all that was recorded so far is in the database or the journal. Blocks."""
+        wanted = self._recorded
+        if self._handled >= wanted:
+            return True
         self._wake.set()
-        with self._is_idle:
-            return self._is_idle.wait_for(lambda: not self.queued, timeout_s)
+        with self._turned:
+            return self._turned.wait_for(lambda: self._handled >= wanted, timeout_s)
 
     # The thread
 
@@ -153,8 +158,8 @@ class Ledger:
                 self._write(self._take())
             if self._away_since is None or self._clock() >= self._retry_at:
                 self._replay()
-        with self._is_idle:
-            self._is_idle.notify_all()
+        with self._turned:
+            self._turned.notify_all()
         if self._away_since is None and self._clock() >= self._purge_at and not self._is_stopping:
             self._purge()
 
@@ -163,7 +168,6 @@ class Ledger:
         attempts: list[AttemptRow] = []
         charges = _Charges()
         while self._queue and len(requests) < BATCH_ROWS:
-            self._unwritten = len(requests) + 1
             request, tries, used = self._queue.popleft()
             requests.append(request)
             attempts.extend(tries)
@@ -183,7 +187,7 @@ class Ledger:
             self.written += len(batch.requests)
             self._came_back()
         finally:
-            self._unwritten = 0
+            self._handled += len(batch.requests)
 
     def _keep(self, batch: Batch) -> None:
         self._journal.append(batch)
@@ -191,8 +195,9 @@ class Ledger:
 
     def _drain_to_journal(self) -> None:
         while self._queue:
-            self._keep(self._take())
-            self._unwritten = 0
+            batch = self._take()
+            self._keep(batch)
+            self._handled += len(batch.requests)
 
     def _replay(self) -> None:
         """Bring what is in the journal to the database, a batch at once."""

@@ -18,7 +18,6 @@ PICO_PER_MTOK = 1_000_000
 
 CONFIGURED = "configuration"
 REPORTED = "provider"
-UNPRICED = "unpriced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +128,11 @@ class Price:
 
     tariffs: tuple[Tariff, ...]
     source: str
+
+    @property
+    def is_own(self) -> bool:
+        """Say whether it is the operator's own, which counts before what a provider reports."""
+        return self.source == CONFIGURED
 
     def cost_nanousd(self, usage: Usage | None, took_s: float, at: datetime) -> int | None:
         """Return what a request costs, in billionths of a dollar; None where that cannot be known."""

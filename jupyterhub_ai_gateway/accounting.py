@@ -1,0 +1,236 @@
+"""The one place where a request is settled: what it used, what that cost, what is written down.
+
+Every way a request can end comes through `settle`, once: served, refused by a limit, failed at the
+provider, left by its caller, cut off by a stop.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Sequence
+
+from .dialects.dialect import ANTHROPIC, DIALECT_OF
+from .errors import Draining
+from .limits import Admission, Gate
+from .storage import AttemptRow, Counter, RequestRow
+from .usage.ledger import Ledger
+from .usage.price import REPORTED, Price
+from .vocabulary import COUNT_TOKENS, Caller, Operation, Usage, utcnow
+
+CALLER_LEFT = "caller_left"
+OK = "ok"
+FREE = "free"
+
+
+class Outcome:
+    """What becomes of a request that has an endpoint; until it is known, that the caller left.
+
+    Times are of the gateway's clock, in seconds: `began`, `named` (it is known who asks), `admitted`.
+    `first_byte_s` stays None for an answer that is no stream, `usage` where the provider told none.
+    `passed_bytes` is how much of the answer went through.
+    """
+
+    __slots__ = (
+        "admitted",
+        "answered_model",
+        "at_ms",
+        "attempts",
+        "began",
+        "first_byte_s",
+        "named",
+        "passed_bytes",
+        "provider",
+        "refused_by",
+        "sent_at",
+        "sent_model",
+        "slug",
+        "status",
+        "took_s",
+        "upstream_s",
+        "usage",
+    )
+
+    def __init__(self, began: float, named: float) -> None:
+        self.at_ms = time.time_ns() // 1_000_000
+        self.began, self.named = began, named
+        self.admitted: float | None = None
+        self.status = 499
+        self.slug = CALLER_LEFT
+        self.first_byte_s: float | None = None
+        self.usage: Usage | None = None
+        self.passed_bytes = 0
+        self.took_s = 0.0
+        self.refused_by: str | None = None
+        self.attempts = 0
+        self.sent_at: float | None = None
+        self.upstream_s = 0.0
+        self.provider: str | None = None
+        self.sent_model: str | None = None
+        self.answered_model: str | None = None
+
+    def done(self, status: int, slug: str = "") -> None:
+        """Say how it ended."""
+        self.status = status
+        self.slug = slug
+
+    def sent(self, now: float, provider: str, model: str | None) -> None:
+        """Say that it goes to a provider."""
+        self.attempts += 1
+        self.sent_at = now
+        self.provider, self.sent_model = provider, model
+
+    def heard(self, now: float) -> None:
+        """Say that the provider has answered, as far as has been waited for."""
+        if self.sent_at is not None:
+            self.upstream_s = now - self.sent_at
+
+
+def settle(
+    outcome: Outcome,
+    *,
+    call_id: str,
+    body: bytes,
+    is_stream: bool,
+    caller: Caller,
+    endpoint: str,
+    operation: Operation,
+    price: Price | None,
+    admission: Admission | None,
+    gate: Gate,
+    ledger: Ledger | None,
+) -> Awaitable[None] | None:
+    """Settle a request with its limits and the ledger; return what to await for a store that is elsewhere.
+
+    `outcome.usage` is our own estimate afterwards, marked as one, where the provider told nothing of what
+    it did.
+    """
+    usage = outcome.usage
+    estimator = gate.estimator
+    if usage is not None and not outcome.slug:
+        estimator.learn(endpoint, caller.key, body, usage, outcome.passed_bytes, is_stream)
+    elif operation is not COUNT_TOKENS and _did_work(outcome):
+        guess = estimator.of_cut(endpoint, body, outcome.passed_bytes, is_stream)
+        usage = outcome.usage = _completed(usage, guess, operation)
+    cost, source = _cost(outcome, operation, price)
+    charges: Sequence[Counter] = ()
+    later: Awaitable[None] | None = None
+    if admission is not None:
+        charges, later = admission.settle(usage, cost, gate.now_ms())
+    if ledger is not None:
+        row = _request_row(outcome, call_id, caller, endpoint, operation, is_stream)
+        _fill_in(row, usage, cost, source)
+        if admission is not None:
+            row.charged_group = admission.payer
+            row.rules = ", ".join(admission.rules) or None
+            row.shadow = ", ".join(admission.shadow) or None
+        tries = () if outcome.sent_at is None else (_attempt_row(outcome, row),)
+        ledger.record(row, tries, charges)
+    return later
+
+
+def _did_work(outcome: Outcome) -> bool:
+    """Say whether a provider will have done something that it did not tell of."""
+    if outcome.sent_at is None:
+        return False
+    is_cut = outcome.slug in (CALLER_LEFT, Draining.slug)
+    return not outcome.slug or is_cut or outcome.passed_bytes > 0
+
+
+def _completed(usage: Usage | None, guess: Usage, operation: Operation) -> Usage:
+    """Join what was told of an answer that was cut with what is guessed of it.
+
+    Anthropic tells the input at the start of a stream, with an output that has hardly begun; OpenAI's
+    format tells all of it at the end.
+    """
+    if usage is None:
+        return guess
+    if DIALECT_OF[operation] is not ANTHROPIC:
+        return usage
+    output = max(usage.output_tokens or 0, guess.output_tokens or 0)
+    into = guess.input_tokens if usage.input_tokens is None else usage.input_tokens
+    return usage._replace(input_tokens=into, output_tokens=output, is_estimated=True)
+
+
+def _cost(outcome: Outcome, operation: Operation, price: Price | None) -> tuple[int | None, str | None]:
+    """Return nanodollars, and who says so: the operator, else the provider, else the table."""
+    if operation is COUNT_TOKENS:
+        return 0, FREE
+    usage = outcome.usage
+    if outcome.sent_at is None or (usage is None and outcome.slug):
+        return None, None  # nothing was done, as far as anybody says
+    if usage is not None and usage.reported_nanousd is not None and (price is None or not price.is_own):
+        return usage.reported_nanousd, REPORTED
+    if price is None:
+        return None, None
+    cost = price.cost_nanousd(usage, outcome.took_s, utcnow())
+    return cost, None if cost is None else price.source
+
+
+def _request_row(
+    outcome: Outcome,
+    call_id: str,
+    caller: Caller,
+    endpoint: str,
+    operation: Operation,
+    is_stream: bool,
+) -> RequestRow:
+    admitted = outcome.admitted
+    return RequestRow(
+        request_id=call_id,
+        at_ms=outcome.at_ms,
+        caller=caller.key,
+        endpoint=endpoint,
+        operation=operation.name,
+        status=outcome.status,
+        outcome=outcome.slug or OK,
+        server=caller.server_name,
+        provider=outcome.provider,
+        sent_model=outcome.sent_model,
+        answered_model=outcome.answered_model,
+        is_stream=is_stream,
+        attempts=outcome.attempts,
+        took_ms=_ms(outcome.took_s),
+        first_byte_ms=None if outcome.first_byte_s is None else _ms(outcome.first_byte_s),
+        auth_ms=_ms(outcome.named - outcome.began),
+        wait_ms=0.0 if admitted is None else _ms(admitted - outcome.named),
+        upstream_ms=_ms(outcome.upstream_s),
+        refused_by=outcome.refused_by,
+    )
+
+
+def _fill_in(row: RequestRow, usage: Usage | None, cost: int | None, source: str | None) -> None:
+    row.cost_nanousd, row.price_source = cost, source
+    if usage is None:
+        return
+    row.input_tokens, row.output_tokens = usage.input_tokens, usage.output_tokens
+    row.cached_input_tokens = usage.cached_input_tokens
+    row.cache_write_tokens = usage.cache_write_tokens
+    row.cache_write_1h_tokens = usage.cache_write_1h_tokens
+    row.reasoning_tokens = usage.reasoning_tokens
+    row.input_audio_tokens, row.input_image_tokens = usage.input_audio_tokens, usage.input_image_tokens
+    row.output_audio_tokens = usage.output_audio_tokens
+    row.is_estimated = usage.is_estimated
+
+
+def _attempt_row(outcome: Outcome, row: RequestRow) -> AttemptRow:
+    sent_s = (outcome.sent_at or outcome.began) - outcome.began
+    return AttemptRow(
+        request_id=row.request_id,
+        number=outcome.attempts,
+        at_ms=outcome.at_ms + int(sent_s * 1000),
+        provider=outcome.provider or "",
+        sent_model=outcome.sent_model,
+        answered_model=outcome.answered_model,
+        status=row.status,
+        outcome=row.outcome,
+        took_ms=_ms(outcome.took_s - sent_s),
+        first_byte_ms=row.first_byte_ms,
+        input_tokens=row.input_tokens,
+        output_tokens=row.output_tokens,
+        is_estimated=row.is_estimated,
+        cost_nanousd=row.cost_nanousd,
+    )
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)
