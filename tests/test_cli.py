@@ -285,6 +285,7 @@ def test_managed_service_goes_when_its_hub_is_gone(tmp_path: Path) -> None:
         log,
         subprocess.Popen(
             [sys.executable, "-c", program, *command],
+            cwd=tmp_path,
             env=environ,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -93,7 +93,9 @@ class Gate:
                 return Admission(demand.name, states=self._checked(demand, taken, ()), payer=demand.project)
             return self._admit_by_bucket(demand, taken)
         plan = self._plan(demand)
-        reserved = self.counters.reserve(demand.name, plan.takes, plan.now_ms)
+        reserved: Reserved | Awaitable[Reserved] = Reserved(None, ())
+        if plan.takes:
+            reserved = self.counters.reserve(demand.name, plan.takes, plan.now_ms)
         if not isinstance(reserved, Reserved):
             return self._admit_later(demand, plan, reserved)
         admission = self._reserved(demand, plan, reserved)

@@ -50,6 +50,7 @@ def running_gateway(
     with log.open("wb") as output:
         process = subprocess.Popen(
             [*command, "-p", str(hub.service_port), *settings],
+            cwd=folder,
             env=environment,
             stdout=output,
             stderr=output,
