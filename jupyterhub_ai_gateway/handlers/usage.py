@@ -186,7 +186,7 @@ class UsageHandler(AccountHandler):
             "since": since,
             "until": until,
             "usage": [usage_row(row) for row in rows],
-            "total": usage_row(total[0]) if total and total[0]["requests"] else None,
+            "total": usage_row(total[0]) if total else None,
         }
         if where == {"caller": self.caller.key}:
             answer["limits"] = await self._limits()

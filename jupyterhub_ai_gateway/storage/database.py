@@ -180,7 +180,8 @@ class Database:
             query = query.where(table.c[name] == value)
         query = query.group_by(*groups).order_by(*groups).limit(limit)
         with self._connection() as connection:
-            return [_numbers(dict(row._mapping)) for row in connection.execute(query)]
+            found = [dict(row._mapping) for row in connection.execute(query)]
+        return [_numbers(row) for row in found if row["requests"] is not None]  # a sum of no rows is null
 
     def requests(
         self, *, where: Mapping[str, str], before_ms: int | None = None, limit: int = 50
