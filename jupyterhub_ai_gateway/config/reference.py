@@ -7,8 +7,18 @@ from dataclasses import fields
 
 from ..vocabulary import Timeouts
 from .limits import LIMIT_KEYS, PERIOD_UNITS_S
-from .model import ENDPOINT_TYPES, ProviderSchema, Setting
+from .model import (
+    COMBINES,
+    ENDPOINT_TYPES,
+    RESOURCES,
+    LedgerConfig,
+    ProviderSchema,
+    Setting,
+    StoreConfig,
+)
 from .parse import TYPE_KEYS
+from .policies import SCOPES, UNITS
+from .prices import KINDS, PER_REQUEST, PER_SECOND
 
 _HEAD = """# Configuration
 
@@ -75,6 +85,11 @@ def _keys() -> str:
             "",
             "A scope that callers need besides the usual: `premium` for `custom:SERVICE:premium`.",
         ),
+        (
+            "price",
+            "",
+            "What it costs: a tariff (below), a list of which the last that holds counts, or `0` for free.",
+        ),
         ("hidden", "", "`true`: for those who may not use it, it does not exist."),
         ("description", "", "A text for the list of models."),
         ("timeouts", "", "Seconds, by the names of the table below; also at the top of the file, for all."),
@@ -86,6 +101,20 @@ def _keys() -> str:
             "## Endpoints\n",
             "`endpoints` (or `routes`, as older MLflow files have it) is a list of:\n",
             _table(("key", "required", "meaning"), [(f"`{key}`", *rest) for key, *rest in rows]),
+            "\n## Policies\n",
+            _POLICIES,
+            _table(("key", "required", "meaning"), [(f"`{key}`", *rest) for key, *rest in _policy_rows()]),
+            "\nBeside `policies`:\n",
+            _table(("key", "meaning"), [(f"`{key}`", text) for key, text in _beside_policies()]),
+            "\n## Prices\n",
+            _PRICES,
+            _table(("key", "meaning"), [(f"`{key}`", text) for key, text in _price_rows()]),
+            "\n## Ledger\n",
+            "Where requests are written down. `ledger: false` switches it off.\n",
+            _table(("key", "default", "meaning"), [(f"`{key}`", *rest) for key, *rest in _ledger_rows()]),
+            "\n## Store\n",
+            "Where limits count. Without it that is the process itself, which is exact for one process.\n",
+            _table(("key", "default", "meaning"), [(f"`{key}`", *rest) for key, *rest in _store_rows()]),
             "\n## Timeouts\n",
             _table(("key", "default, in seconds"), [(f"`{name}`", value) for name, value in limits]),
             "\n## Keys and other secrets\n",
@@ -95,6 +124,172 @@ def _keys() -> str:
             "like the configuration.\n",
         ]
     )
+
+
+_POLICIES = """`policies` is a list of rules: who may use how much of what, in which time.
+[How limits count](../explanation/limits.md) says how they work together.
+
+```yaml
+endpoints:
+  - {name: chat, endpoint_type: llm/v1/chat, model: {provider: vllm, name: our-model}}
+time_zone: Europe/Berlin
+policies:
+  - name: everyone
+    resource: tokens
+    limit: 100000
+    window: day
+  - name: courses
+    scope: {group: nbgrader-*}
+    resource: cost_usd
+    limit: 50
+    window: month
+    count: group
+```
+"""
+
+
+def _policy_rows() -> list[tuple[str, str, str]]:
+    return [
+        ("name", "", "What refusals, headers and pages call it; its place in the file by default."),
+        ("resource", "yes", f"{_code(RESOURCES)}."),
+        ("limit", "yes", "How much: a whole number, or dollars for `cost_usd`."),
+        (
+            "window",
+            "yes, but for concurrency",
+            f"{_code(UNITS)}, with a number before it if need be: `5 minutes`. A `term` is the time from "
+            "`starts` to `ends`.",
+        ),
+        (
+            "rolling",
+            "",
+            "`true` for the last so many minutes or days, `false` for those of the calendar. By default "
+            "`true` up to hours, `false` from days on. A rolling month has 30 days.",
+        ),
+        (
+            "scope",
+            "",
+            f"Whom it is for: a mapping of {_code(list(SCOPES)[:4])} to a name or a list of names, in "
+            "which `*` stands for anything. Everyone by default.",
+        ),
+        ("endpoints", "", "For which: a name or a list, with `*`. All by default."),
+        (
+            "count",
+            "",
+            "Who shares a counter: each `user` has one (the default), each `member` has one in the group "
+            "that pays, the `group` that pays has one, or `all` of the scope have one together.",
+        ),
+        ("priority", "", "Which one counts with `combine: priority`; the highest."),
+        ("shadow", "", "`true`: it counts and tells what it would have refused, and refuses nobody."),
+        (
+            "unpriced",
+            "",
+            "Under a limit of `cost_usd`: whether a model without a price is refused (`deny`, the default) "
+            "or not (`allow`).",
+        ),
+        (
+            "when_store_fails",
+            "",
+            "Whether requests go on (`open`, the default) or are refused (`closed`) while the store of "
+            "limits does not answer.",
+        ),
+        ("starts", "", "The first day on which it counts, such as `2026-10-01`."),
+        ("ends", "", "The last day."),
+    ]
+
+
+def _beside_policies() -> list[tuple[str, str]]:
+    return [
+        (
+            "combine",
+            "Of several policies for one caller about the same resource, window, endpoints and count, "
+            f"which amount counts: {_code(COMBINES)}. `max` by default.",
+        ),
+        (
+            "policies_from_groups",
+            "`true`: policies also stand in the properties of Hub groups, under `ai_gateway`, `policies`, "
+            "each for its own group.",
+        ),
+        ("time_zone", "Where days begin, such as `Europe/Berlin`; `UTC` by default."),
+    ]
+
+
+_PRICES = """An endpoint's own `price` counts before what the provider reports (OpenRouter does), and that
+before the table of public prices that comes with the package. A model that nobody prices is *unpriced*,
+not free.
+
+```yaml
+endpoints:
+  - name: claude
+    endpoint_type: llm/v1/chat
+    model: {provider: anthropic, name: claude-sonnet-4-5, config: {anthropic_api_key: $ANTHROPIC_API_KEY}}
+    price:
+      input_per_mtok: 3
+      output_per_mtok: 15
+      cache_read_per_mtok: 0.30
+      above:
+        - input_tokens: 200000
+          input_per_mtok: 6
+          output_per_mtok: 22.50
+```
+"""
+
+
+def _price_rows() -> list[tuple[str, str]]:
+    kinds = ", ".join(f"`{key}`" for key in KINDS)
+    return [
+        (
+            "input_per_mtok",
+            f"Dollars per million tokens; the others are {kinds.partition(', ')[2]}. A kind "
+            "that is not given costs what its whole does.",
+        ),
+        (PER_REQUEST, "Dollars for each request."),
+        (PER_SECOND, "Dollars for each second that a request takes, for GPUs of one's own."),
+        ("above", "Other prices of all tokens of a request whose input is longer than `input_tokens`."),
+        ("hours", "When it holds, in UTC: `16:30-00:30`. Always by default."),
+    ]
+
+
+def _ledger_rows() -> list[tuple[str, str, str]]:
+    usual = LedgerConfig()
+    return [
+        (
+            "url",
+            f"`{usual.url}`",
+            "`sqlite:///FILE` or `postgresql://USER:PASSWORD@HOST/NAME`; may be named "
+            "like a key. An SQLite file is made and upgraded by itself, a server's tables by "
+            "`jupyterhub-ai-gateway db upgrade`.",
+        ),
+        ("journal", "beside the file", "The folder for what cannot be written while the database is away."),
+        (
+            "flush_s",
+            _number(usual.flush_s),
+            "How long a request may wait to be written.",
+        ),
+        (
+            "fail_open_s",
+            _number(usual.fail_open_s),
+            "How long requests are served while the database is away; `null` for ever, `0` not at all.",
+        ),
+        (
+            "retention_days",
+            str(usual.retention_days),
+            "How long requests are kept; `null` for ever. Their sums by day are always kept.",
+        ),
+    ]
+
+
+def _store_rows() -> list[tuple[str, str, str]]:
+    usual = StoreConfig()
+    return [
+        (
+            "url",
+            "",
+            "`redis://HOST:6379/0`, `rediss://…` or `unix://…`, Redis or Valkey; may be named like a "
+            "key. Needs the extra `redis`.",
+        ),
+        ("prefix", f"`{usual.prefix}`", "What its keys begin with."),
+        ("timeout_s", _number(usual.timeout_s), "How long it may take to answer."),
+    ]
 
 
 def _number(value: object) -> str:

@@ -11,8 +11,10 @@ from dataclasses import fields
 
 from ..vocabulary import Timeouts
 from .limits import LIMIT_KEYS, MOST_CALLS
-from .model import ENDPOINT_TYPES, ProviderSchema, Setting
+from .model import COMBINES, ENDPOINT_TYPES, RESOURCES, ProviderSchema, Setting
 from .parse import NAME, SCOPE, TYPE_KEYS
+from .policies import COUNTS, SCOPES
+from .prices import KINDS, PER_REQUEST, PER_SECOND
 
 Schema = dict[str, object]
 
@@ -40,12 +42,23 @@ def json_schema(providers: Mapping[str, ProviderSchema]) -> Schema:
             "endpoints": {"$ref": "#/$defs/endpoints"},
             "routes": {"$ref": "#/$defs/endpoints", "description": "MLflow's older name of endpoints."},
             "timeouts": {"$ref": "#/$defs/timeouts"},
+            "policies": {"type": ["array", "null"], "items": {"$ref": "#/$defs/policy"}},
+            "combine": {"enum": [*COMBINES, None], "description": "Which of several policies counts."},
+            "policies_from_groups": {"type": ["boolean", "null"]},
+            "time_zone": {"type": ["string", "null"], "examples": ["Europe/Berlin"]},
+            "ledger": {"anyOf": [{"$ref": "#/$defs/ledger"}, {"const": False}, {"type": "null"}]},
+            "store": {"anyOf": [{"$ref": "#/$defs/store"}, {"type": "null"}]},
         },
         "anyOf": [{"required": ["endpoints"]}, {"required": ["routes"]}],
         "$defs": {
             "endpoints": {"type": ["array", "null"], "items": {"$ref": "#/$defs/endpoint"}},
             "endpoint": _endpoint(),
             "limit": _limit(),
+            "ledger": _ledger(),
+            "policy": _policy(),
+            "price": _price(),
+            "store": _store(),
+            "tariff": _tariff(),
             "timeouts": _timeouts(),
             "model": _model(schemas),
         },
@@ -65,6 +78,7 @@ def _endpoint() -> Schema:
             **{key: {**kind, "description": "What it serves."} for key in TYPE_KEYS},
             "model": {"$ref": "#/$defs/model"},
             "limit": {"anyOf": [{"$ref": "#/$defs/limit"}, {"type": "null"}]},
+            "price": {"$ref": "#/$defs/price"},
             "scope": {
                 "type": ["string", "null"],
                 "pattern": f"^{SCOPE}$",
@@ -91,6 +105,111 @@ def _limit() -> Schema:
             "key": {"enum": [*LIMIT_KEYS, None]},
         },
         "required": ["calls", "renewal_period"],
+    }
+
+
+_NAMES: Schema = {
+    "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
+    "description": "Names, in which * stands for anything.",
+}
+_DAY: Schema = {"type": ["string", "null"], "examples": ["2026-10-01"]}
+_DOLLARS: Schema = {"type": ["number", "string", "null"], "description": "In dollars."}
+
+
+def _policy() -> Schema:
+    scope: Schema = {
+        "anyOf": [
+            {"enum": ["everyone", None]},
+            {
+                "type": "object",
+                "properties": dict.fromkeys(SCOPES, _NAMES),
+                "additionalProperties": False,
+                "minProperties": 1,
+            },
+        ]
+    }
+    return {
+        "type": "object",
+        "properties": {
+            "name": {"type": ["string", "null"]},
+            "resource": {"enum": list(RESOURCES)},
+            "limit": {"type": ["number", "string"], "description": "A number, or dollars for cost_usd."},
+            "window": {"type": ["string", "null"], "examples": ["minute", "5 minutes", "day", "term"]},
+            "rolling": {"type": ["boolean", "null"]},
+            "scope": scope,
+            "endpoints": {"anyOf": [_NAMES, {"type": "null"}]},
+            "count": {"enum": [*COUNTS, None]},
+            "priority": {"type": ["integer", "null"]},
+            "shadow": {"type": ["boolean", "null"]},
+            "unpriced": {"enum": ["deny", "allow", None]},
+            "when_store_fails": {"enum": ["open", "closed", None]},
+            "starts": _DAY,
+            "ends": _DAY,
+        },
+        "required": ["resource", "limit"],
+        "additionalProperties": False,
+    }
+
+
+def _price() -> Schema:
+    tariff: Schema = {"$ref": "#/$defs/tariff"}
+    return {
+        "anyOf": [
+            tariff,
+            {"type": "array", "items": tariff, "minItems": 1},
+            {"const": 0, "description": "Free."},
+            {"type": "null"},
+        ]
+    }
+
+
+def _tariff() -> Schema:
+    kinds: Schema = dict.fromkeys(KINDS, _DOLLARS)
+    above: Schema = {
+        "type": "object",
+        "properties": {"input_tokens": {"type": "integer", "minimum": 1}, **kinds},
+        "required": ["input_tokens"],
+        "additionalProperties": False,
+    }
+    return {
+        "type": "object",
+        "properties": {
+            **kinds,
+            PER_REQUEST: _DOLLARS,
+            PER_SECOND: _DOLLARS,
+            "above": {"type": ["array", "null"], "items": above},
+            "hours": {"type": ["string", "null"], "examples": ["16:30-00:30"]},
+        },
+        "minProperties": 1,
+        "additionalProperties": False,
+    }
+
+
+def _ledger() -> Schema:
+    seconds: Schema = {"type": ["number", "null"], "description": "In seconds."}
+    return {
+        "type": "object",
+        "properties": {
+            "url": {"anyOf": [*_REFERENCE, {"type": "null"}]},
+            "journal": {"type": ["string", "null"]},
+            "flush_s": seconds,
+            "fail_open_s": seconds,
+            "retention_days": {"type": ["integer", "null"], "minimum": 1},
+        },
+        "additionalProperties": False,
+    }
+
+
+def _store() -> Schema:
+    return {
+        "type": "object",
+        "properties": {
+            "url": {"anyOf": _REFERENCE},
+            "prefix": {"type": ["string", "null"]},
+            "timeout_s": {"type": ["number", "null"], "description": "In seconds."},
+        },
+        "required": ["url"],
+        "additionalProperties": False,
     }
 
 
