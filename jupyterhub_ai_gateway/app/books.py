@@ -68,7 +68,7 @@ class Books:
             self.ledger.start()
             await self._take_up()
             await self._refresh_settings()
-        await self._refresh_groups()
+        await self.refresh_groups()
         self._refreshing = asyncio.create_task(self._keep_current())
 
     async def close(self) -> None:
@@ -128,7 +128,7 @@ class Books:
             await self.refresh()
             if time.monotonic() >= groups_at:
                 groups_at = time.monotonic() + GROUPS_S
-                await self._refresh_groups()
+                await self.refresh_groups()
 
     async def _renew(self) -> None:
         """Keep a shared store from giving up the requests that run here."""
@@ -159,7 +159,7 @@ class Books:
             self.overlays = overlays
             self.changed()
 
-    async def _refresh_groups(self) -> None:
+    async def refresh_groups(self) -> None:
         """Ask the Hub for its groups, where the configuration wants something of them."""
         if not self._config.policies_from_groups and not self.needs_roles:
             return

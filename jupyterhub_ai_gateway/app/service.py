@@ -243,6 +243,7 @@ class Service:
             self._use(config)
             self._state = replace(self._state, successes=self._state.successes + 1)
             self._took(config)
+            await self.books.refresh_groups()
             log.info("Loaded the configuration anew: %s", _counted(len(config.endpoints), "endpoint"))
             return True
 

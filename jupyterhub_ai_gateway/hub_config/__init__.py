@@ -41,6 +41,7 @@ def configure(
     scopes: Iterable[str] = (FULL_ACCESS,),
     endpoint_scopes: Iterable[str] | Mapping[str, str] = (),
     clients: Iterable[str] = ("openai",),
+    directory: bool = False,
 ) -> HubSetup:
     """Add the AI gateway to the Hub's configuration `c`, beside what is there. Twice is as good as once.
 
@@ -55,7 +56,8 @@ def configure(
     say who; with no scopes, roles of your own must. `endpoint_scopes` are those which endpoints of the
     configuration ask for (`scope: premium`), in a mapping with a description each; they are granted where
     `scopes` names them, or by roles of your own. `clients`, of `CLIENTS`, are those whose variables a
-    notebook server finds in its environment.
+    notebook server finds in its environment. With `directory` the gateway may read the properties and
+    roles of groups, and users' roles, as policies for them need it.
 
     `ConfigFault` says what cannot be; `c` is as it was then.
     """
@@ -73,5 +75,6 @@ def configure(
         scopes=tuple(scopes),
         endpoint_scopes=descriptions(endpoint_scopes),
         clients=tuple(clients),
+        directory=directory,
     )
     return write(c, plan)

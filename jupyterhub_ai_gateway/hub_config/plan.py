@@ -21,6 +21,15 @@ anthropic: the Anthropic SDK and Claude Code. ANTHROPIC_BASE_URL does not; ANTHR
 bearer token. For models whose provider speaks Anthropic's Messages API.
 """
 
+DIRECTORY_SCOPES = (
+    "list:groups",
+    "read:groups",
+    "read:roles:groups",
+    "read:roles:users",
+    "read:roles:services",
+)
+"""What the gateway's own token needs to learn of groups and roles."""
+
 NAME = r"[a-z][a-z0-9_-]*[a-z0-9_]"
 ENDPOINT_SCOPE = r"[a-z0-9](?:[a-z0-9_:\-]*[a-z0-9_])?"
 
@@ -50,6 +59,7 @@ class Plan:
     scopes: tuple[str, ...]
     endpoint_scopes: Mapping[str, str]
     clients: tuple[str, ...]
+    directory: bool = False
 
     def __post_init__(self) -> None:
         self._check_names()

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import ConfigFault
 from .address import Address, find
-from .plan import Plan, fault, server_token, variables
+from .plan import DIRECTORY_SCOPES, Plan, fault, server_token, variables
 from .sections import as_dict, as_list, having, is_lazy, union, value_of
 
 SERVER_SCOPES = ("users:activity!user", "access:servers!server")
@@ -175,6 +175,9 @@ def _add_roles(c: Any, plan: Plan, changes: _Changes) -> None:
     if plan.granted():
         _grant_to_users(c, plan, roles, changes)
     _grant_to_servers(c, plan, roles, changes)
+    if plan.directory:
+        role = _extend(roles, f"{plan.name}-directory", (), DIRECTORY_SCOPES)
+        role["services"] = union(role.get("services", ()), [plan.name])
     new = [role for role in roles if role not in before]
     if new:
         changes.set("JupyterHub", "load_roles", roles, new)

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,18 @@ class RunningGateway:
 
 @contextlib.contextmanager
 def running_gateway(
-    hub: GatewayHub, folder: Path, endpoints: Sequence[dict[str, Any]], *settings: str
+    hub: GatewayHub,
+    folder: Path,
+    endpoints: Sequence[dict[str, Any]],
+    *settings: str,
+    config: Mapping[str, Any] | None = None,
 ) -> Iterator[RunningGateway]:
-    """Run the command where the Hub expects its service; it has to end with 0."""
+    """Run the command where the Hub expects its service; it has to end with 0.
+
+    `config` is what else stands in its configuration.
+    """
     file, log = folder / "gateway.yaml", folder / "gateway.log"
-    file.write_text(json.dumps({"endpoints": list(endpoints)}))
+    file.write_text(json.dumps({"endpoints": list(endpoints), **(config or {})}))
     environment = {
         **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
         "JUPYTERHUB_API_URL": hub.hub.api_url,

@@ -499,11 +499,14 @@ class GatewayHub:
         self.service_url = f"{hub.url}services/ai-gateway/"
 
 
-def start_gateway_hub(folder: Path, *, proxy: str = "mini") -> GatewayHub:
-    """Start a Hub that waits for the test's own service; `.hub.stop()` it afterwards."""
+def start_gateway_hub(folder: Path, *, proxy: str = "mini", more: str = "") -> GatewayHub:
+    """Start a Hub that waits for the test's own service; `.hub.stop()` it afterwards.
+
+    `more` is added to its configuration.
+    """
     (service_port,) = free_ports(1)
     text = GATEWAY_CONFIG.format(
         service_port=service_port, service_token=SERVICE_TOKEN, other_token=OTHER_SERVICE_TOKEN
     )
-    hub = start_hub(folder, config_text=text, proxy=proxy, external_ports=[service_port])
+    hub = start_hub(folder, config_text=text + more, proxy=proxy, external_ports=[service_port])
     return GatewayHub(hub, service_port)
