@@ -14,7 +14,7 @@ import pwd
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,10 +38,21 @@ class Variant:
     name: str
     arguments: tuple[str, ...] = ()
     trait: str | None = None
+    keeps_ledger: bool = True
+    policies: tuple[Mapping[str, object], ...] = ()
 
+
+POLICIES: tuple[Mapping[str, object], ...] = (
+    {"resource": "requests", "limit": 10**12, "window": "minute"},
+    {"resource": "tokens", "limit": 10**12, "window": "day"},
+    {"resource": "cost_usd", "limit": 10**6, "window": "month"},
+    {"resource": "concurrency", "limit": 10**6},
+)
 
 VARIANTS = (
     Variant(GATEWAY),
+    Variant("no ledger", keeps_ledger=False),
+    Variant("policies", policies=POLICIES),
     Variant(STOCK, ("--AIGateway.http_server=tornado", "--AIGateway.http_client=aiohttp"), "http_server"),
 )
 
@@ -109,7 +120,11 @@ class Ground:
     ) -> list[str]:
         """Write a configuration with these endpoints, and return what starts the gateway on it."""
         file = self.folder / f"{name}.yaml"
-        file.write_text(json.dumps({"endpoints": [self._endpoint(endpoint) for endpoint in endpoints]}))
+        ledger: object = (
+            {"url": f"sqlite:///{self.folder}/{name}.sqlite"} if variant.keeps_ledger else False
+        )
+        config = {"endpoints": [self._endpoint(endpoint) for endpoint in endpoints], "ledger": ledger}
+        file.write_text(json.dumps({**config, "policies": list(variant.policies)}))
         where = ["--config", str(file), "--host", "127.0.0.1", "--port", str(port), "--metrics"]
         return [sys.executable, "-m", "jupyterhub_ai_gateway", *where, *variant.arguments]
 
@@ -132,7 +147,9 @@ class Ground:
             "config": {"openai_api_key": "sk-bench", "openai_api_base": base},
         }
         limit = {"renewal_period": "minute", "calls": 100_000_000}
-        return {"name": name, "endpoint_type": "llm/v1/chat", "model": model, "limit": limit}
+        price = {"input_per_mtok": 0.15, "output_per_mtok": 0.6}
+        kind = "llm/v1/chat"
+        return {"name": name, "endpoint_type": kind, "model": model, "limit": limit, "price": price}
 
     def _serve(
         self, name: str, command: Sequence[str], port: int, environ: dict[str, str] | None

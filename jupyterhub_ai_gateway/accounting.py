@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Sequence
 from .dialects.dialect import ANTHROPIC, DIALECT_OF
 from .errors import Draining
 from .limits import Admission, Gate
-from .storage import AttemptRow, Counter, RequestRow
+from .storage import Counter, RequestRow
 from .usage.ledger import Ledger
 from .usage.price import REPORTED, Price
-from .vocabulary import COUNT_TOKENS, Caller, Operation, Usage, utcnow
+from .vocabulary import COUNT_TOKENS, Caller, Operation, Usage
 
 CALLER_LEFT = "caller_left"
 OK = "ok"
@@ -30,43 +30,24 @@ class Outcome:
     `passed_bytes` is how much of the answer went through.
     """
 
-    __slots__ = (
-        "admitted",
-        "answered_model",
-        "at_ms",
-        "attempts",
-        "began",
-        "first_byte_s",
-        "named",
-        "passed_bytes",
-        "provider",
-        "refused_by",
-        "sent_at",
-        "sent_model",
-        "slug",
-        "status",
-        "took_s",
-        "upstream_s",
-        "usage",
-    )
+    status = 499
+    slug = CALLER_LEFT
+    admitted: float | None = None
+    first_byte_s: float | None = None
+    usage: Usage | None = None
+    passed_bytes = 0
+    took_s = 0.0
+    refused_by: str | None = None
+    attempts = 0
+    sent_at: float | None = None
+    upstream_s = 0.0
+    provider: str | None = None
+    sent_model: str | None = None
+    answered_model: str | None = None
 
     def __init__(self, began: float, named: float) -> None:
         self.at_ms = time.time_ns() // 1_000_000
         self.began, self.named = began, named
-        self.admitted: float | None = None
-        self.status = 499
-        self.slug = CALLER_LEFT
-        self.first_byte_s: float | None = None
-        self.usage: Usage | None = None
-        self.passed_bytes = 0
-        self.took_s = 0.0
-        self.refused_by: str | None = None
-        self.attempts = 0
-        self.sent_at: float | None = None
-        self.upstream_s = 0.0
-        self.provider: str | None = None
-        self.sent_model: str | None = None
-        self.answered_model: str | None = None
 
     def done(self, status: int, slug: str = "") -> None:
         """Say how it ended."""
@@ -123,8 +104,7 @@ def settle(
             row.charged_group = admission.payer
             row.rules = ", ".join(admission.rules) or None
             row.shadow = ", ".join(admission.shadow) or None
-        tries = () if outcome.sent_at is None else (_attempt_row(outcome, row),)
-        ledger.record(row, tries, charges)
+        ledger.record(row, (), charges)
     return later
 
 
@@ -162,7 +142,7 @@ def _cost(outcome: Outcome, operation: Operation, price: Price | None) -> tuple[
         return usage.reported_nanousd, REPORTED
     if price is None:
         return None, None
-    cost = price.cost_nanousd(usage, outcome.took_s, utcnow())
+    cost = price.cost_nanousd(usage, outcome.took_s)
     return cost, None if cost is None else price.source
 
 
@@ -212,25 +192,5 @@ def _fill_in(row: RequestRow, usage: Usage | None, cost: int | None, source: str
     row.is_estimated = usage.is_estimated
 
 
-def _attempt_row(outcome: Outcome, row: RequestRow) -> AttemptRow:
-    sent_s = (outcome.sent_at or outcome.began) - outcome.began
-    return AttemptRow(
-        request_id=row.request_id,
-        number=outcome.attempts,
-        at_ms=outcome.at_ms + int(sent_s * 1000),
-        provider=outcome.provider or "",
-        sent_model=outcome.sent_model,
-        answered_model=outcome.answered_model,
-        status=row.status,
-        outcome=row.outcome,
-        took_ms=_ms(outcome.took_s - sent_s),
-        first_byte_ms=row.first_byte_ms,
-        input_tokens=row.input_tokens,
-        output_tokens=row.output_tokens,
-        is_estimated=row.is_estimated,
-        cost_nanousd=row.cost_nanousd,
-    )
-
-
 def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)
+    return seconds * 1000.0

@@ -241,7 +241,7 @@ class _Serving:
             out = estimator.output_tokens(name, self.caller.key, self.asked.fields)
         deployment = self.endpoint.deployment
         if deployment.price is not None:
-            return Estimate(into, out, deployment.price.estimate_nanousd(into, out, utcnow()))
+            return Estimate(into, out, deployment.price.estimate_nanousd(into, out))
         return Estimate(
             into, out, estimator.cost_nanousd(name) if deployment.provider.reports_cost else None
         )
@@ -276,12 +276,13 @@ class _Serving:
         Source: https://www.w3.org/TR/server-timing/ (read 2026-11).
         """
         outcome = self.outcome
-        upstream_s = outcome.upstream_s
-        auth_s, wait_s = outcome.named - outcome.began, (outcome.admitted or outcome.named) - outcome.named
-        own_s = self.rooms.clock() - outcome.began - upstream_s - auth_s - wait_s
-        spent = {"auth": auth_s, "queue": wait_s, "upstream": upstream_s, "gateway": own_s}
-        return "Server-Timing", ", ".join(
-            f"{name};dur={time_s * 1e3:.1f}" for name, time_s in spent.items()
+        began, named, upstream_s = outcome.began, outcome.named, outcome.upstream_s
+        admitted = outcome.admitted or named
+        own_s = self.rooms.clock() - admitted - upstream_s
+        return (
+            "Server-Timing",
+            f"auth;dur={(named - began) * 1e3:.1f}, queue;dur={(admitted - named) * 1e3:.1f}, "
+            f"upstream;dur={upstream_s * 1e3:.1f}, gateway;dur={own_s * 1e3:.1f}",
         )
 
     async def _attempt(self, deployment: Deployment) -> None:

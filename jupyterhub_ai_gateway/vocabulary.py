@@ -101,6 +101,18 @@ class Usage(NamedTuple):
     reported_nanousd: int | None = None
     is_estimated: bool = False
 
+    @property
+    def is_plain(self) -> bool:
+        """Say whether nothing in it has a price of its own, such as what was cached."""
+        return not (
+            self.cached_input_tokens
+            or self.cache_write_tokens
+            or self.input_audio_tokens
+            or self.input_image_tokens
+            or self.output_audio_tokens
+            or self.cache_write_1h_tokens
+        )
+
     def parts(self) -> TokenParts:
         """Return the same as parts that do not overlap and add up to the totals.
 

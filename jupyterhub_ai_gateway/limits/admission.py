@@ -83,12 +83,13 @@ class Admission:
         self._is_settled = True
         store = self._store
         assert store is not None  # noqa: S101 - it would be settled
-        amounts = [_amount(rule.resource, usage, cost_nanousd) for rule in self._rules]
-        kept = [
-            Counter(take.key, take.slot, amount, take.expires_ms)
-            for rule, take, amount in zip(self._rules, self._takes, amounts, strict=True)
-            if amount and rule.is_kept
-        ]
+        amounts: list[int] = []
+        kept: list[Counter] = []
+        for rule, take in zip(self._rules, self._takes):  # noqa: B905 - of one length
+            amount = _amount(rule.resource, usage, cost_nanousd)
+            amounts.append(amount)
+            if amount and rule.is_kept:
+                kept.append(Counter(take.key, take.slot, amount, take.expires_ms))
         return kept, store.settle(self._name, self._takes, amounts, now_ms)
 
     def release(self, now_ms: int) -> Awaitable[None] | None:
@@ -109,8 +110,13 @@ def _amount(resource: str, usage: Usage | None, cost_nanousd: int | None) -> int
         return cost_nanousd or 0
     if usage is None or resource == "concurrency":
         return 0
-    into, out = usage.input_tokens or 0, usage.output_tokens or 0
-    return {"input_tokens": into, "output_tokens": out}.get(resource, into + out)
+    return _tokens(resource, usage.input_tokens or 0, usage.output_tokens or 0)
+
+
+def _tokens(resource: str, into: int, out: int) -> int:
+    if resource == "tokens":
+        return into + out
+    return into if resource == "input_tokens" else out
 
 
 def reserved_amount(rule: QuotaRule, estimate: Estimate) -> int:
@@ -125,6 +131,5 @@ def reserved_amount(rule: QuotaRule, estimate: Estimate) -> int:
     if resource == "cost_usd":
         amount = estimate.cost_nanousd or 0
     else:
-        into, out = estimate.input_tokens, estimate.output_tokens
-        amount = {"input_tokens": into, "output_tokens": out}.get(resource, into + out)
+        amount = _tokens(resource, estimate.input_tokens, estimate.output_tokens)
     return max(1, min(amount, rule.limit))

@@ -22,6 +22,7 @@ OUTPUT_TOKENS, OUTPUT_SPREAD = 300.0, 200.0
 IMAGE_TOKENS = 1500
 COST_NANOUSD = 10_000_000.0
 MAX_REMEMBERED = 20_000
+SLOW_START, EVERY = 200, 8
 _RATE = 0.1
 _SPREADS = 2.0
 _SEARCHED_BYTES = 8192
@@ -52,7 +53,7 @@ _UNKNOWN = _Size(OUTPUT_TOKENS, OUTPUT_SPREAD)
 class _Endpoint:
     """What an endpoint's requests have been like."""
 
-    __slots__ = ("answer_bytes", "cost", "input_bytes", "output", "stream_bytes")
+    __slots__ = ("answer_bytes", "cost", "input_bytes", "output", "requests", "stream_bytes")
 
     def __init__(self) -> None:
         self.input_bytes = BYTES_PER_TOKEN
@@ -60,6 +61,7 @@ class _Endpoint:
         self.answer_bytes = ANSWER_BYTES_PER_TOKEN
         self.output = _Size(OUTPUT_TOKENS, OUTPUT_SPREAD)
         self.cost = COST_NANOUSD
+        self.requests = 0
 
 
 class Estimator:
@@ -105,10 +107,16 @@ class Estimator:
     def learn(
         self, endpoint: str, caller: str, body: bytes, usage: Usage, passed_bytes: int, is_stream: bool
     ) -> None:
-        """Take in what a request really was. `passed_bytes` is the length of its answer."""
+        """Take in what a request really was. `passed_bytes` is the length of its answer.
+
+        Of a busy endpoint's requests one in `EVERY` is enough.
+        """
         known = self._endpoints.get(endpoint)
         if known is None:
             known = self._endpoints[endpoint] = _Endpoint()
+        known.requests += 1
+        if known.requests > SLOW_START and known.requests % EVERY:
+            return
         if usage.input_tokens and len(body) < _SEARCHED_BYTES:
             known.input_bytes += _RATE * (len(body) / usage.input_tokens - known.input_bytes)
         if usage.reported_nanousd is not None:

@@ -20,7 +20,7 @@ from .base import Store, StoreUnavailable
 from .bucket import Rule, Verdict
 from .counters import CounterStore, Reserved, Take
 from .estimate import Estimator
-from .headers import State, amount_text, limit_headers, state_of, wait_text
+from .headers import State, amount_text, limit_headers, policy_text, wait_text
 from .rules import QuotaRule, RuleBook
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,9 @@ class Gate:
         self.failures = 0
         """How often a store did not answer."""
         self._clock = clock
-        self._rules: dict[str, tuple[LimitConfig, Rule]] = {}  # by endpoint, of the configuration in use
+        self._rules: dict[
+            str, tuple[LimitConfig, Rule, str]
+        ] = {}  # by endpoint, of the configuration in use
         self._complain_at = 0.0
 
     def admit(self, demand: Demand) -> Admission | Awaitable[Admission]:
@@ -138,12 +140,15 @@ class Gate:
         states = _states(plan, reserved)
         if reserved.refused is not None:
             raise _refusal(demand, plan, reserved, states)
-        shadow = [
-            rule.name
-            for rule, take, used in zip(plan.rules, plan.takes, reserved.used, strict=True)
-            if take.is_soft and used + take.amount > take.limit
-        ]
-        hard = [state for rule, state in zip(plan.rules, states, strict=True) if not rule.is_soft]
+        shadow: list[str] = []
+        hard = states
+        if any(rule.is_soft for rule in plan.rules):
+            shadow = [
+                rule.name
+                for rule, take, used in zip(plan.rules, plan.takes, reserved.used, strict=True)
+                if take.is_soft and used + take.amount > take.limit
+            ]
+            hard = [state for rule, state in zip(plan.rules, states, strict=True) if not rule.is_soft]
         return Admission(
             demand.name, self.counters, plan.rules, plan.takes, hard, payer=plan.payer, shadow=shadow
         )
@@ -203,7 +208,11 @@ class Gate:
         """Return all states; `LimitFault` when the bucket is empty."""
         endpoint, limit = demand.endpoint, demand.limit
         assert limit is not None  # noqa: S101 - there was a bucket
-        all_states = [*states, state_of(verdict, endpoint, limit.period_s)]
+        policy = self._rules[endpoint][2]
+        state = State(
+            endpoint, "requests", verdict.limit, verdict.remaining, verdict.reset_s, False, policy
+        )
+        all_states = [*states, state]
         if verdict.is_allowed:
             return all_states
         whose = "all users together" if limit.key == "endpoint" else "each user"
@@ -222,7 +231,8 @@ class Gate:
         if len(self._rules) >= MAX_RULES:  # of endpoints long gone
             self._rules.clear()
         rule = Rule(limit.calls, limit.period_s)
-        self._rules[endpoint] = (limit, rule)
+        policy = policy_text(endpoint, "requests", limit.calls, limit.period_s)
+        self._rules[endpoint] = (limit, rule, policy)
         return rule
 
     # What else may be
@@ -261,20 +271,15 @@ def _take(rule: QuotaRule, amount: int, now_ms: int) -> Take:
 
 def _states(plan: _Plan, reserved: Reserved) -> list[State]:
     """Say where each rule stands, with this request in it unless one refused it."""
-    is_in = reserved.refused is None
+    is_in, now_ms = reserved.refused is None, plan.now_ms
     states = []
-    for rule, take, used in zip(plan.rules, plan.takes, reserved.used, strict=True):
-        left = take.limit - used - (take.amount if is_in else 0)
-        has_time = take.expires_ms > 0
+    for rule, take, used in zip(plan.rules, plan.takes, reserved.used):  # noqa: B905 - of one length
+        expires_ms, limit = take.expires_ms, take.limit
+        left = limit - used - take.amount if is_in else limit - used
+        reset_s = (expires_ms - now_ms) / 1000 if expires_ms else None
         states.append(
             State(
-                rule.name,
-                rule.resource,
-                take.limit,
-                max(0, left),
-                (take.expires_ms - plan.now_ms) / 1000 if has_time else None,
-                rule.window.length_ms / 1000 if has_time else None,
-                rule.is_long,
+                rule.name, rule.resource, limit, left if left > 0 else 0, reset_s, rule.is_long, rule.policy
             )
         )
     return states

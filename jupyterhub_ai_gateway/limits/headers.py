@@ -10,13 +10,11 @@ draft-ietf-httpapi-ratelimit-headers-10 (all read 2026-11).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
+from math import ceil
 from typing import NamedTuple
-
-from .bucket import Verdict
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -24,13 +22,16 @@ REQUESTS = ("requests",)
 TOKENS = ("tokens", "input_tokens", "output_tokens")
 WARNED_FROM = 0.8
 """The part of a long rule that may be used before the caller is told that it is running out."""
+_UNWARNED = 1 - WARNED_FROM
+_KINDS = {"requests": "requests", **dict.fromkeys(TOKENS, "tokens")}
 
 
 class State(NamedTuple):
     """Where a rule stands once a request is admitted, or was refused by it.
 
     `limit` and `remaining` are in the rule's unit (nanodollars for `cost_usd`), `reset_s` is when all that
-    is used now will be forgotten, `window_s` its length; both None for what is counted at a time.
+    is used now will be forgotten, None for what is counted at a time. `policy` is what `policy_text` makes
+    of the rule.
     """
 
     name: str
@@ -38,23 +39,46 @@ class State(NamedTuple):
     limit: int
     remaining: int
     reset_s: float | None
-    window_s: float | None
-    is_long: bool = False
+    is_long: bool
+    policy: str
 
 
-def state_of(verdict: Verdict, name: str, period_s: float) -> State:
-    """Return a bucket's state in the same words."""
-    return State(name, "requests", verdict.limit, verdict.remaining, verdict.reset_s, period_s)
+def policy_text(name: str, resource: str, limit: int, window_s: float | None) -> str:
+    """Describe a rule as the field `RateLimit-Policy` does; it does not change from request to request."""
+    unit = _UNITS.get(resource, f';qu="{resource.replace("_", "-")}"')
+    window = "" if window_s is None else f";w={max(1, round(window_s))}"
+    return f'"{name}";q={limit}{unit}{window}'
+
+
+_UNITS = {"requests": "", "concurrency": ';qu="concurrent-requests"', "cost_usd": ';qu="nanodollars"'}
 
 
 def limit_headers(states: Sequence[State]) -> Headers:
     """Return OpenAI's headers and the IETF's, and a warning where a long rule is running out."""
-    return (
-        *_openai("requests", tightest(states, REQUESTS)),
-        *_openai("tokens", tightest(states, TOKENS)),
-        *_ietf(states),
-        *_warning(states),
-    )
+    if not states:
+        return ()
+    by_kind: dict[str, State] = {}  # the tightest about requests, and about tokens
+    policies: list[str] = []
+    lefts: list[str] = []
+    low: list[str] = []
+    for state in states:
+        name, resource, limit, remaining, reset_s, is_long, policy = state
+        policies.append(policy)
+        if reset_s is None:
+            lefts.append(f'"{name}";r={remaining}')
+            continue
+        lefts.append(f'"{name}";r={remaining};t={ceil(reset_s)}')
+        kind = _KINDS.get(resource)
+        if kind is not None and (kind not in by_kind or remaining < by_kind[kind].remaining):
+            by_kind[kind] = state
+        if is_long and remaining < limit * _UNWARNED:
+            low.append(f"{name}: {100 - remaining * 100 // max(1, limit)} % used")
+    headers = [("RateLimit-Policy", ", ".join(policies)), ("RateLimit", ", ".join(lefts))]
+    for kind in by_kind:
+        headers += _openai(kind, by_kind[kind])
+    if low:
+        headers.append(("x-ai-gateway-budget-warning", ", ".join(low)))
+    return tuple(headers)
 
 
 def anthropic_headers(states: Sequence[State], now: datetime) -> Headers:
@@ -74,9 +98,7 @@ def tightest(states: Iterable[State], resources: Sequence[str]) -> State | None:
     return min(found, key=lambda each: each.remaining, default=None)
 
 
-def _openai(kind: str, state: State | None) -> Headers:
-    if state is None:
-        return ()
+def _openai(kind: str, state: State) -> Headers:
     return (
         (f"x-ratelimit-limit-{kind}", str(state.limit)),
         (f"x-ratelimit-remaining-{kind}", str(state.remaining)),
@@ -95,30 +117,6 @@ def _anthropic(kind: str, state: State | None, now: datetime) -> Headers:
     )
 
 
-_UNITS = {"requests": "", "concurrency": ';qu="concurrent-requests"', "cost_usd": ';qu="nanodollars"'}
-
-
-def _ietf(states: Sequence[State]) -> Headers:
-    if not states:
-        return ()
-    policies, lefts = [], []
-    for state in states:
-        unit = _UNITS.get(state.resource, f';qu="{state.resource.replace("_", "-")}"')
-        window = "" if state.window_s is None else f";w={max(1, round(state.window_s))}"
-        reset = "" if state.reset_s is None else f";t={math.ceil(state.reset_s)}"
-        policies.append(f'"{state.name}";q={state.limit}{unit}{window}')
-        lefts.append(f'"{state.name}";r={state.remaining}{reset}')
-    return (("RateLimit-Policy", ", ".join(policies)), ("RateLimit", ", ".join(lefts)))
-
-
-def _warning(states: Sequence[State]) -> Headers:
-    low = [each for each in states if each.is_long and each.remaining < each.limit * (1 - WARNED_FROM)]
-    if not low:
-        return ()
-    texts = (f"{each.name}: {100 - each.remaining * 100 // max(1, each.limit)} % used" for each in low)
-    return (("x-ai-gateway-budget-warning", ", ".join(texts)),)
-
-
 def amount_text(resource: str, amount: int) -> str:
     """Write an amount of a resource for people: `1,000 tokens`, `2.50 dollars`, `1 request`."""
     if resource == "cost_usd":
@@ -131,7 +129,7 @@ def amount_text(resource: str, amount: int) -> str:
 
 def wait_text(seconds: float) -> str:
     """Write a time to wait for people: `20 seconds`, `5 hours 3 minutes`, `2 days 4 hours`."""
-    whole = max(1, math.ceil(seconds))
+    whole = max(1, ceil(seconds))
     parts: list[str] = []
     for name, length in (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)):
         count, whole = divmod(whole, length)

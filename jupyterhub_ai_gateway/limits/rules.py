@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import tzinfo
 from fnmatch import fnmatchcase
 
 from ..config import Combine, PolicyConfig
 from ..config.model import Resource
 from ..vocabulary import Caller
+from .headers import policy_text
 from .window import Window, span_ms, window_of
 
 MAX_REMEMBERED = 50_000
@@ -45,7 +46,8 @@ class QuotaRule:
     """One limit that counts for a request. `key` names its counter, `whose` whom it counts, for people.
 
     `is_kept` is true where the counter outlives a restart. `is_long` is true where waiting is no help to
-    somebody who sits before a notebook. `endpoints` are its patterns, empty for all.
+    somebody who sits before a notebook. `endpoints` are its patterns, empty for all. `policy` is what the
+    IETF's header says of it.
     """
 
     name: str
@@ -59,14 +61,17 @@ class QuotaRule:
     denies_unpriced: bool
     fails_open: bool
     endpoints: tuple[str, ...]
+    is_kept: bool = field(init=False)
+    is_long: bool = field(init=False)
+    policy: str = field(init=False)
 
-    @property
-    def is_kept(self) -> bool:
-        return self.window.length_ms >= _PERSISTED_MS
-
-    @property
-    def is_long(self) -> bool:
-        return self.window.length_ms > _PERSISTED_MS or self.resource == "cost_usd"
+    def __post_init__(self) -> None:
+        length_ms = self.window.length_ms
+        set_ = object.__setattr__
+        set_(self, "is_kept", length_ms >= _PERSISTED_MS)
+        set_(self, "is_long", length_ms > _PERSISTED_MS or self.resource == "cost_usd")
+        window_s = length_ms / 1000 if length_ms else None
+        set_(self, "policy", policy_text(self.name, self.resource, self.limit, window_s))
 
     def covers(self, endpoint: str) -> bool:
         """Say whether an endpoint is under this rule."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import sqlalchemy as sa
+from msgspec.structs import astuple
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Connection, make_url
 from sqlalchemy.exc import (
@@ -27,7 +28,7 @@ from sqlalchemy.exc import (
 from ..errors import ConfigFault
 from . import schema, tables
 from .rollups import Rollups
-from .rows import AuditRow, Batch, Counter, OverrideRow
+from .rows import AttemptRow, AuditRow, Batch, Counter, OverrideRow, RequestRow
 
 BATCH_MEMORY_MS = 7 * 86_400_000
 """How long a batch's name is kept, so that it is not written twice."""
@@ -57,6 +58,10 @@ class Database:
             sqlite.insert if self._url.get_backend_name() == "sqlite" else postgresql.insert
         )
         self._engine = _engine(self._url)
+        # As the driver wants them: building each row's parameters costs more than writing it
+        mark = "?" if self.is_sqlite else "%s"
+        self._insert_request = _insert_text(tables.request, RequestRow, mark)
+        self._insert_attempt = _insert_text(tables.attempt, AttemptRow, mark)
 
     @property
     def is_sqlite(self) -> bool:
@@ -119,9 +124,9 @@ class Database:
             if connection.execute(known.returning(tables.batch.c.id)).first() is None:
                 return False
             if batch.requests:
-                connection.execute(insert(tables.request), [_columns(row) for row in batch.requests])
+                connection.exec_driver_sql(self._insert_request, list(map(astuple, batch.requests)))
             if batch.attempts:
-                connection.execute(insert(tables.attempt), [_columns(row) for row in batch.attempts])
+                connection.exec_driver_sql(self._insert_attempt, list(map(astuple, batch.attempts)))
             for table, rows in self._rollups.of(batch.requests):
                 connection.execute(self._adding(table, tables.SUMS), rows)
             if batch.counters:
@@ -198,7 +203,7 @@ class Database:
 
     def request(self, request_id: str) -> dict[str, Any] | None:
         """Return one request with its attempts; None when it is not there."""
-        table, tries = tables.request, tables.attempt
+        table, tries = tables.request, tables.attempts
         with self._connection() as connection:
             row = connection.execute(sa.select(table).where(table.c.request_id == request_id)).first()
             if row is None:
@@ -301,6 +306,12 @@ def new_id(prefix: str) -> str:
 
 def _columns(row: msgspec.Struct) -> dict[str, Any]:
     return msgspec.structs.asdict(row)
+
+
+def _insert_text(table: sa.Table, row: type[msgspec.Struct], mark: str) -> str:
+    """Write an insert of all fields of a row, which are named as its columns are."""
+    names = row.__struct_fields__
+    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join([mark] * len(names))})"  # noqa: S608 - names of ours
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from operator import add
 from typing import Any
 
 import sqlalchemy as sa
@@ -63,9 +64,7 @@ def _sums(row: RequestRow) -> list[int]:
 
 def _add(sums: dict[tuple[Any, ...], list[int]], key: tuple[Any, ...], numbers: list[int]) -> None:
     known = sums.get(key)
-    sums[key] = (
-        numbers if known is None else [mine + more for mine, more in zip(known, numbers, strict=True)]
-    )
+    sums[key] = numbers if known is None else list(map(add, known, numbers))
 
 
 def _rows(period: str, sums: dict[tuple[Any, ...], list[int]]) -> list[dict[str, Any]]:

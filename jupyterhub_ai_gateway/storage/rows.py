@@ -57,7 +57,10 @@ class RequestRow(msgspec.Struct, gc=False):
 
 
 class AttemptRow(msgspec.Struct, gc=False):
-    """One try at a deployment. `number` counts from 1 within the request."""
+    """One of several tries at a deployment. `number` counts from 1 within the request.
+
+    A request that took one try is that try's row as well.
+    """
 
     request_id: str
     number: int

@@ -12,7 +12,10 @@ from sqlalchemy import (
     MetaData,
     PrimaryKeyConstraint,
     Table,
+    TableClause,
     Text,
+    column,
+    text,
 )
 
 metadata = MetaData()
@@ -63,10 +66,16 @@ request = Table(
     Column("shadow", Text),
     Index("ai_gateway_request_at", "at_ms"),
     Index("ai_gateway_request_caller", "caller", "at_ms"),
-    Index("ai_gateway_request_group", "charged_group", "at_ms"),
+    Index(
+        "ai_gateway_request_group",
+        "charged_group",
+        "at_ms",
+        sqlite_where=text("charged_group IS NOT NULL"),
+        postgresql_where=text("charged_group IS NOT NULL"),
+    ),
 )
 
-attempt = Table(
+attempt: Table = Table(
     "ai_gateway_attempt",
     metadata,
     Column("request_id", Text, nullable=False),
@@ -86,6 +95,11 @@ attempt = Table(
     PrimaryKeyConstraint("request_id", "number"),
     Index("ai_gateway_attempt_at", "at_ms"),
 )
+"""The tries of requests that took more than one. That of a request with one try is its own row; the view
+`ai_gateway_attempts` has them all."""
+
+attempts = TableClause("ai_gateway_attempts", *(column(each.name, each.type) for each in attempt.columns))
+"""Every try of every request: a view."""
 
 SUMS = (
     "requests",

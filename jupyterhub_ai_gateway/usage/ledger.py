@@ -21,7 +21,8 @@ from .journal import Journal
 log = logging.getLogger(__name__)
 
 MAX_QUEUED = 100_000
-BATCH_ROWS = 2000
+BATCH_ROWS = 500
+"""Not more: the thread that writes them shares its processor with the loop."""
 _PURGE_EVERY_S = 600.0
 _PURGE_ROUNDS = 50
 

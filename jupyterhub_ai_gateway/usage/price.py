@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 
-from ..vocabulary import TokenParts, Usage
+from ..vocabulary import TokenParts, Usage, utcnow
 
 PICO_PER_MTOK = 1_000_000
 """Picodollars per token for a dollar per million tokens."""
@@ -58,6 +58,12 @@ class Rates:
             input if input_image is None else input_image,
             output if output_audio is None else output_audio,
         )
+
+    def cost_of(self, usage: Usage) -> int:
+        """Return picodollars."""
+        if usage.is_plain:
+            return (usage.input_tokens or 0) * self.input + (usage.output_tokens or 0) * self.output
+        return self.cost(usage.parts())
 
     def cost(self, parts: TokenParts) -> int:
         """Return picodollars."""
@@ -107,6 +113,8 @@ class Tariff:
     def rates_for(self, input_tokens: int) -> Rates:
         """Return the rates for an input of this length."""
         found = self.rates
+        if not self.above:
+            return found
         for start, rates in self.above:
             if input_tokens > start:
                 found = rates
@@ -128,25 +136,33 @@ class Price:
 
     tariffs: tuple[Tariff, ...]
     source: str
+    _only: Tariff | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        is_always = len(self.tariffs) == 1 and self.tariffs[0].period == Period()
+        object.__setattr__(self, "_only", self.tariffs[0] if is_always else None)
 
     @property
     def is_own(self) -> bool:
         """Say whether it is the operator's own, which counts before what a provider reports."""
         return self.source == CONFIGURED
 
-    def cost_nanousd(self, usage: Usage | None, took_s: float, at: datetime) -> int | None:
-        """Return what a request costs, in billionths of a dollar; None where that cannot be known."""
+    def cost_nanousd(self, usage: Usage | None, took_s: float, at: datetime | None = None) -> int | None:
+        """Return what a request costs, in billionths of a dollar; None where that cannot be known.
+
+        `at` is when it is over, by default now.
+        """
         tariff = self.tariff(at)
         if tariff is None:
             return None
         cost = tariff.request + round(tariff.second * took_s)
         if usage is not None and not _lacks(usage, tariff):
-            cost += tariff.rates_for(usage.input_tokens or 0).cost(usage.parts())
+            cost += tariff.rates_for(usage.input_tokens or 0).cost_of(usage)
         elif tariff.needs_tokens:
             return None
         return (cost + 500) // 1000
 
-    def estimate_nanousd(self, input_tokens: int, output_tokens: int, at: datetime) -> int:
+    def estimate_nanousd(self, input_tokens: int, output_tokens: int, at: datetime | None = None) -> int:
         """Return what a request of this size would cost, no token of it cached; 0 while no tariff holds."""
         tariff = self.tariff(at)
         if tariff is None:
@@ -154,14 +170,12 @@ class Price:
         rates = tariff.rates_for(input_tokens)
         return (tariff.request + input_tokens * rates.input + output_tokens * rates.output + 500) // 1000
 
-    def tariff(self, at: datetime) -> Tariff | None:
-        """Return the one that holds at a moment."""
-        if len(self.tariffs) == 1 and self.tariffs[0].period == _ALWAYS:
-            return self.tariffs[0]
+    def tariff(self, at: datetime | None = None) -> Tariff | None:
+        """Return the one that holds at a moment, by default now."""
+        if self._only is not None:
+            return self._only
+        at = utcnow() if at is None else at
         return next((each for each in reversed(self.tariffs) if each.period.holds(at)), None)
-
-
-_ALWAYS = Period()
 
 
 def _lacks(usage: Usage, tariff: Tariff) -> bool:

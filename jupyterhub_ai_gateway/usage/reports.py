@@ -66,7 +66,9 @@ def usage_row(row: Mapping[str, Any]) -> dict[str, Any]:
 def request_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return a request of the ledger: times as texts, cost in dollars, None what is unknown."""
     shown = {
-        key: value for key, value in row.items() if key not in ("id", "at_ms", "cost_nanousd", "tries")
+        key: round(value, 3) if isinstance(value, float) else value
+        for key, value in row.items()
+        if key not in ("id", "at_ms", "cost_nanousd", "tries")
     }
     cost = row["cost_nanousd"]
     return {

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -146,12 +147,23 @@ def test_sums_are_those_of_the_rows_and_unknown_is_counted_apart(database: Datab
 
 
 def test_a_request_is_shown_with_its_attempts(database: Database) -> None:
-    database.write(Batch("b", [row(1)], [attempt(1)], []), NOON)
+    tried_once = row(2, attempts=1, provider="openai", answered_model="gpt-2")
+    tries = [attempt(1), msgspec.structs.replace(attempt(1), number=2, answered_model="other")]
+    database.write(Batch("b", [row(1, attempts=2), tried_once, row(3)], tries, []), NOON)
     found = database.request("req_1")
     assert found is not None
     assert found["cost_nanousd"] == 1_500
-    assert [each["answered_model"] for each in found["tries"]] == ["gpt-1"]
-    assert database.request("req_2") is None
+    assert [(each["number"], each["answered_model"]) for each in found["tries"]] == [
+        (1, "gpt-1"),
+        (2, "other"),
+    ]
+    once = database.request("req_2")
+    assert once is not None
+    assert [(each["number"], each["answered_model"]) for each in once["tries"]] == [(1, "gpt-2")]
+    never = database.request("req_3")
+    assert never is not None
+    assert never["tries"] == []
+    assert database.request("req_4") is None
 
 
 def test_export_reads_everything_in_order(database: Database) -> None:

@@ -119,7 +119,12 @@ def upgrade() -> None:
     op.create_index("ai_gateway_request_at", "ai_gateway_request", ["at_ms"], unique=False)
     op.create_index("ai_gateway_request_caller", "ai_gateway_request", ["caller", "at_ms"], unique=False)
     op.create_index(
-        "ai_gateway_request_group", "ai_gateway_request", ["charged_group", "at_ms"], unique=False
+        "ai_gateway_request_group",
+        "ai_gateway_request",
+        ["charged_group", "at_ms"],
+        unique=False,
+        sqlite_where=sa.text("charged_group IS NOT NULL"),
+        postgresql_where=sa.text("charged_group IS NOT NULL"),
     )
     op.create_table(
         "ai_gateway_setting",
@@ -175,3 +180,17 @@ def upgrade() -> None:
     op.create_index(
         "ai_gateway_usage_hour_caller", "ai_gateway_usage_hour", ["caller", "hour_ms"], unique=False
     )
+    op.execute(ATTEMPTS)
+
+
+ATTEMPTS = """
+CREATE VIEW ai_gateway_attempts AS
+SELECT request_id, number, at_ms, provider, sent_model, answered_model, status, outcome, took_ms,
+       first_byte_ms, input_tokens, output_tokens, is_estimated, cost_nanousd
+FROM ai_gateway_attempt
+UNION ALL
+SELECT request_id, 1, at_ms, provider, sent_model, answered_model, status, outcome, took_ms,
+       first_byte_ms, input_tokens, output_tokens, is_estimated, cost_nanousd
+FROM ai_gateway_request
+WHERE attempts = 1
+"""
