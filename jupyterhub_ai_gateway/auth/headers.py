@@ -66,6 +66,9 @@ def _token_from_named(headers: Headers) -> str | None:
 
 def project_from_headers(headers: Headers) -> str | None:
     """Find the group that is to pay for a request; None where the caller names none."""
+    mentions = getattr(headers, "mentions", None)
+    if mentions is not None and not mentions("-project:"):
+        return None  # one search instead of three
     for name in PROJECT_HEADERS:
         value = headers.get(name)
         if value is not None and value.strip():

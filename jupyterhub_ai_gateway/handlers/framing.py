@@ -68,6 +68,10 @@ class RawHeaders(httputil.HTTPHeaders):
                 self[field] = value.strip(_BLANKS)
         return getattr(self, name)
 
+    def mentions(self, text: str) -> bool:
+        """Say whether a text, in lower case, is anywhere in the head; True where that is not known."""
+        return not self._is_raw or text in self._lower
+
     def _find(self, name: str) -> list[str]:
         mark = f"\r\n{name.lower()}:"
         values = []

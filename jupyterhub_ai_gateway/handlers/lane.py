@@ -132,8 +132,17 @@ class _Arrival(httputil.HTTPMessageDelegate):
         pieces = self._pieces
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         call = Call(operation, body, request_id, self._token, None, self._betas, project=self._project)
-        self._task = lane.tasks.start(_answer(lane, call, wire_of(self._connection)))
+        self._task = lane.tasks.start(self._answer(call, wire_of(self._connection)))
         self._connection.set_close_callback(self._leave)  # type: ignore[attr-defined]
+
+    async def _answer(self, call: Call, wire: Wire) -> None:
+        try:
+            await self._lane.gateway.serve(call, wire)
+        except Exception:  # the door between the gateway and its callers: a bug answers 500
+            log.exception("%s: uncaught exception", call.id)
+            answer_bug(wire, call.id)
+        finally:
+            self._lane.tasks.ended(self._task)
 
     @override
     def on_connection_close(self) -> None:
@@ -145,16 +154,6 @@ class _Arrival(httputil.HTTPMessageDelegate):
     def _leave(self) -> None:
         if self._task is not None:
             self._lane.tasks.end(self._task)
-
-
-async def _answer(lane: Lane, call: Call, wire: Wire) -> None:
-    try:
-        await lane.gateway.serve(call, wire)
-    except Exception:  # the door between the gateway and its callers: a bug answers 500
-        log.exception("%s: uncaught exception", call.id)
-        answer_bug(wire, call.id)
-    finally:
-        lane.tasks.ended()
 
 
 def answer_bug(wire: Wire, request_id: str) -> None:

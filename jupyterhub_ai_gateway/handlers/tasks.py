@@ -6,7 +6,6 @@ import asyncio
 import secrets
 from collections.abc import Coroutine
 from itertools import count
-from typing import cast
 
 
 class RequestIds:
@@ -36,9 +35,10 @@ class Tasks:
         self._running.add(task)
         return task
 
-    def ended(self) -> None:
-        """Part from the present task, whose work is over: cheaper than a callback for each request."""
-        self._running.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+    def ended(self, task: asyncio.Task[None] | None) -> None:
+        """Part from a task whose work is over: cheaper than a callback for each request."""
+        if task is not None:
+            self._running.discard(task)
 
     def end(self, task: asyncio.Task[None]) -> None:
         """Cancel a task that `start` made, which may not have begun and so would never call `ended`."""
