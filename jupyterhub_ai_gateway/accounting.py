@@ -27,7 +27,8 @@ class Outcome:
 
     Times are of the gateway's clock, in seconds: `began`, `named` (it is known who asks), `admitted`.
     `first_byte_s` stays None for an answer that is no stream, `usage` where the provider told none.
-    `passed_bytes` is how much of the answer went through.
+    `passed_bytes` is how much of the answer went through. `is_billable` is true once it is settled that a
+    provider worked on it, `cost_nanousd` is None where nobody knows what that costs.
     """
 
     status = 499
@@ -44,6 +45,8 @@ class Outcome:
     provider: str | None = None
     sent_model: str | None = None
     answered_model: str | None = None
+    cost_nanousd: int | None = None
+    is_billable = False
 
     def __init__(self, began: float, named: float) -> None:
         self.at_ms = time.time_ns() // 1_000_000
@@ -93,6 +96,8 @@ def settle(
         guess = estimator.of_cut(endpoint, body, outcome.passed_bytes, is_stream)
         usage = outcome.usage = _completed(usage, guess, operation)
     cost, source = _cost(outcome, operation, price)
+    outcome.cost_nanousd = cost
+    outcome.is_billable = usage is not None
     charges: Sequence[Counter] = ()
     later: Awaitable[None] | None = None
     if admission is not None:

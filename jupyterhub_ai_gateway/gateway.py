@@ -149,8 +149,10 @@ class Gateway:
             raise
         finally:
             outcome.took_s = rooms.clock() - began
-            serving.settle()
             cell.end(outcome.status, outcome.slug, outcome.took_s, outcome.first_byte_s, outcome.usage)
+            serving.settle()
+            if outcome.is_billable:
+                cell.charge(outcome.cost_nanousd)
             if self._logs_requests:
                 _log_request(call, caller, endpoint, outcome)
 

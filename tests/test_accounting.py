@@ -427,3 +427,33 @@ async def test_json_amounts_are_exact(tmp_path: Path) -> None:
             answer = await running.ask("GET", "api/usage")
             found = json.loads(answer.body, parse_float=Decimal)
             assert found["total"]["cost_usd"] == Decimal("1E-9")
+
+
+async def test_metrics_tell_what_was_spent_and_what_has_no_price(tmp_path: Path) -> None:
+    with FakeUpstream(key=KEY) as up:
+        for _ in range(2):
+            up.script(Reply.json({**chat_completion("Hi"), "usage": USAGE}))
+        without = chat_completion("Hi")
+        del without["usage"]
+        up.script(Reply.json(without))
+        bare = endpoint("bare", up)
+        bare["model"]["name"] = "our-own-llama"
+        async with accounted(up, tmp_path, [chat(up), bare], policies=[]) as running:
+            await running.chat()
+            await running.chat(model="bare")
+            await running.chat(model="bare")
+            await rows(running)
+            text = running.service.metrics.render()[0].decode()
+    space = "jupyterhub_ai_gateway"
+    labels = 'endpoint="{}",model="{}",operation="chat",provider="openai"'
+    mine, others = labels.format("chat", "gpt-4o-mini"), labels.format("bare", "our-own-llama")
+    for line in (
+        f"{space}_cost_usd_total{{{mine}}} 0.0007",
+        f"{space}_requests_unpriced_total{{{mine}}} 0.0",
+        f"{space}_requests_unpriced_total{{{others}}} 2.0",
+        f"{space}_requests_without_usage_total{{{others}}} 1.0",
+        f'{space}_ledger_requests_total{{result="written"}} 3.0',
+        f"{space}_ledger_queued_requests 0.0",
+        f"{space}_ledger_database_away 0.0",
+    ):
+        assert line in text, line

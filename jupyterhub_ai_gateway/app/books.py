@@ -94,6 +94,11 @@ class Books:
         self.gate.estimator.keep_only({endpoint.name for endpoint in config.endpoints})
         self._config = config
 
+    def counts(self) -> tuple[int, int]:
+        """Return how many counters are in memory, and how often a store did not answer."""
+        counters = len(self.counters) if isinstance(self.counters, MemoryCounters) else 0
+        return counters, self.gate.failures
+
     @property
     def needs_roles(self) -> bool:
         """Say whether callers' roles have to be known."""

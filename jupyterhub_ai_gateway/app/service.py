@@ -126,6 +126,9 @@ class Service:
         )
         self._took(config)
         self.metrics.watch_auth(self.resolver)
+        if self.books.ledger is not None:
+            self.metrics.watch_ledger(self.books.ledger)
+        self.metrics.watch_limits(self.books.counts)
         self.metrics.watch_connections(lambda: self.client.open_connections)
         self.metrics.watch_configuration(self.configuration)
         self.metrics.watch_version(__version__)

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..vocabulary import FULL_ACCESS, OPERATIONS
+from . import openapi_usage
+from .openapi_usage import ACCESS, ADMIN_SCOPE, OVERRIDE_EXAMPLE
 from .ops import READ_METRICS
 from .schemas import FAILURES, INTEGER, LIMIT_HEADERS, REQUEST_ID, SCHEMAS, STRING, Json, ref, thing
 
-MODELS_TAG, OPS_TAG = "Models", "Operations"
+MODELS_TAG, USAGE_TAG, OPS_TAG = "Models", "Use and limits", "Operations"
 
 _USED = ("400", "401", "403", "404", "413", "429", "502", "503", "504")
 _LISTED = ("401", "403", "404", "503")
@@ -102,6 +104,10 @@ _PATHS = (
         "Look up a model",
         "One of the models that you may use.",
     ),
+    *(
+        _Path(each.method, each.path, each.name, USAGE_TAG, each.scope, each.summary, each.text)
+        for each in openapi_usage.PATHS
+    ),
     _Path(
         "get",
         "/health",
@@ -160,7 +166,7 @@ def document(
         ],
         "paths": _paths(service_name, oauth),
         "components": {
-            "schemas": SCHEMAS,
+            "schemas": {**SCHEMAS, "Override": openapi_usage.OVERRIDE},
             "responses": {f"Error{status}": failure for status, failure in FAILURES.items()},
             "securitySchemes": _security_schemes(service_name, oauth),
         },
@@ -194,6 +200,8 @@ def _operation(path: _Path, service_name: str, oauth: OAuthUrls | None) -> Json:
                 "schema": STRING,
             }
         ]
+    if path.name in _PARAMETERS:
+        operation["parameters"] = list(_PARAMETERS[path.name])
     if path.name in _REQUESTS:
         schema, examples = _REQUESTS[path.name]
         content = {"schema": ref(schema), "examples": examples}
@@ -202,8 +210,10 @@ def _operation(path: _Path, service_name: str, oauth: OAuthUrls | None) -> Json:
 
 
 def _scope(path: _Path, service_name: str) -> str | None:
-    if path.scope in OPERATIONS:
+    if path.scope in OPERATIONS or path.scope == ADMIN_SCOPE:
         return f"custom:{service_name}:{path.scope}"
+    if path.scope == ACCESS:
+        return f"access:services!service={service_name}"
     return path.scope or None
 
 
@@ -212,7 +222,8 @@ def _security(path: _Path, service_name: str, oauth: OAuthUrls | None) -> list[J
     if scope is None:
         return []
     schemes: list[Json] = [{"token": []}, {"apiKey": []}]
-    return [*schemes, {"hub": [scope]}] if oauth and path.scope in OPERATIONS else schemes
+    has_login = oauth and path.scope in (*OPERATIONS, ACCESS)
+    return [*schemes, {"hub": [scope]}] if has_login else schemes
 
 
 def _security_schemes(service_name: str, oauth: OAuthUrls | None) -> Json:
@@ -259,6 +270,15 @@ def _events(schema: str, text: str) -> Json:
     return {
         "text/event-stream": {"schema": {"type": "string", "description": text}, "x-event": ref(schema)}
     }
+
+
+def _usage_answer(path: openapi_usage.UsagePath) -> Json:
+    """Return the answers of a path about use."""
+    content = {path.media_type: {"schema": path.answer}} if path.answer else {}
+    well: Json = {"description": path.summary, "headers": REQUEST_ID}
+    if content:
+        well["content"] = content
+    return {path.status: well, **_failures("400", "401", "403", "404", "503")}
 
 
 _TEXT: Json = {"text/plain": {"schema": STRING}}
@@ -321,7 +341,10 @@ _ANSWERS: dict[str, Json] = {
         "404": {"description": "Metrics are not enabled.", "content": _TEXT},
     },
     "openapi": _answer("This document.", _json({"type": "object"})),
+    **{each.name: _usage_answer(each) for each in openapi_usage.PATHS},
 }
+
+_PARAMETERS = {each.name: each.parameters for each in openapi_usage.PATHS if each.parameters}
 
 
 def _example(summary: str, **value: Any) -> Json:
@@ -358,6 +381,7 @@ _PLANET = {
 _MESSAGE = {"model": "claude", "max_tokens": 1024, "messages": [_QUESTION]}
 
 _REQUESTS: dict[str, tuple[str, Json]] = {
+    "createOverride": ("Override", {"thesis": OVERRIDE_EXAMPLE}),
     "createMessage": (
         "MessagesRequest",
         {

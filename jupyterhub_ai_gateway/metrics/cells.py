@@ -39,6 +39,7 @@ class Cell:
 
     __slots__ = (
         "cached_input_tokens",
+        "cost_nanousd",
         "durations",
         "first_token",
         "in_flight",
@@ -48,12 +49,15 @@ class Cell:
         "per_token",
         "reasoning_tokens",
         "unknown_usages",
+        "unpriced",
     )
 
     def __init__(self, labels: tuple[str, str, str, str]) -> None:
         self.labels = labels
         self.in_flight = 0
         self.unknown_usages = 0
+        self.cost_nanousd = 0
+        self.unpriced = 0
         self.cached_input_tokens = 0
         self.reasoning_tokens = 0
         self.durations: dict[tuple[int, str], Histogram] = {}  # (status, slug) → how long these took
@@ -94,6 +98,13 @@ class Cell:
         if first_byte_s is not None and not slug:
             self._pace(duration_s, first_byte_s, output_tokens)
 
+    def charge(self, cost_nanousd: int | None) -> None:
+        """Count what a request cost that a provider worked on; None where nobody knows."""
+        if cost_nanousd is None:
+            self.unpriced += 1
+        else:
+            self.cost_nanousd += cost_nanousd
+
     def _count(self, usage: Usage, output_tokens: int | None) -> None:
         input_tokens = usage.input_tokens
         if input_tokens is not None:
@@ -130,6 +141,7 @@ class Cell:
         """Return what is counted so far; the copy does not change."""
         twin = Cell(self.labels)
         twin.in_flight, twin.unknown_usages = self.in_flight, self.unknown_usages
+        twin.cost_nanousd, twin.unpriced = self.cost_nanousd, self.unpriced
         twin.cached_input_tokens = self.cached_input_tokens
         twin.reasoning_tokens = self.reasoning_tokens
         twin.durations = {key: histogram.copy() for key, histogram in self.durations.items()}

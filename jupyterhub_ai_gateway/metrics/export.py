@@ -50,6 +50,22 @@ class ConfigurationState:
     last_error: str | None = None
 
 
+class LedgerState(Protocol):
+    """The counts of what writes requests down; `usage.ledger.Ledger` is one."""
+
+    written: int
+    journaled: int
+    failures: int
+
+    @property
+    def queued(self) -> int:
+        """Return how many requests wait."""
+
+    @property
+    def is_away(self) -> bool:
+        """Say whether the database takes nothing now."""
+
+
 class Metrics:
     """All counts of one process.
 
@@ -72,6 +88,8 @@ class Metrics:
         self._connections: Callable[[], int] | None = None
         self._configuration: Callable[[], ConfigurationState] | None = None
         self._version: str | None = None
+        self._ledger: LedgerState | None = None
+        self._limits: Callable[[], tuple[int, int]] | None = None
 
     def cell(self, *, endpoint: str, operation: str, provider: str, model: str) -> Cell:
         """Return the cell of these labels, made when they are new: the same one after a reload.
@@ -110,6 +128,14 @@ class Metrics:
         """Show which version runs."""
         self._version = version
 
+    def watch_ledger(self, ledger: LedgerState) -> None:
+        """Show how the writing down of requests goes."""
+        self._ledger = ledger
+
+    def watch_limits(self, counts: Callable[[], tuple[int, int]]) -> None:
+        """Show how many counters there are, and how often their store did not answer."""
+        self._limits = counts
+
     def snapshot(self) -> Snapshot:
         """Copy what is counted now, quickly; to be written out where it does not hold up requests."""
         cells = [cell.copy() for cell in (*self._cells.values(), self._other) if _is_used(cell)]
@@ -127,10 +153,23 @@ class Metrics:
             yield families.BUILD, {(self._version,): 1}
         if self._connections is not None:
             yield families.UPSTREAM_CONNECTIONS, {(): self._connections()}
+        if self._ledger is not None:
+            yield from _ledger_singles(self._ledger)
+        if self._limits is not None:
+            counters, errors = self._limits()
+            yield families.COUNTERS, {(): counters}
+            yield families.STORE_ERRORS, {(): errors}
         if self._auth is not None:
             yield from _auth_singles(self._auth)
         if self._configuration is not None:
             yield from _configuration_singles(self._configuration())
+
+
+def _ledger_singles(ledger: LedgerState) -> Iterator[tuple[Family, Mapping[tuple[str, ...], float]]]:
+    yield families.LEDGER_ROWS, {("written",): ledger.written, ("failed",): ledger.failures}
+    yield families.LEDGER_QUEUE, {(): ledger.queued}
+    yield families.LEDGER_JOURNAL, {(): ledger.journaled}
+    yield families.LEDGER_AWAY, {(): float(ledger.is_away)}
 
 
 def _auth_singles(auth: AuthCache) -> Iterator[tuple[Family, Mapping[tuple[str, ...], float]]]:
@@ -214,7 +253,7 @@ def _is_used(cell: Cell) -> bool:
 
 
 def _is_limit(slug: str) -> bool:
-    return slug == LimitFault.slug
+    return slug in (LimitFault.slug, "insufficient_quota")
 
 
 def _is_upstream(slug: str) -> bool:
@@ -255,6 +294,8 @@ def _add_counts(values: dict[Family, dict[tuple[str, ...], float]], cell: Cell) 
     labels = cell.labels
     values[families.IN_FLIGHT][labels] = cell.in_flight
     values[families.UNKNOWN_USAGE][labels] = cell.unknown_usages
+    values[families.COST][labels] = cell.cost_nanousd / 1e9
+    values[families.UNPRICED][labels] = cell.unpriced
     for token_type, tokens in _tokens(cell):
         values[families.TOKEN_TOTAL][(*labels, token_type)] = tokens
     for (status, slug), histogram in cell.durations.items():

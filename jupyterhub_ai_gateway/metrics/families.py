@@ -119,6 +119,10 @@ TOKEN_TOTAL = Family(
 UNKNOWN_USAGE = Family(
     "requests_without_usage", COUNTER, "Successful requests whose usage the provider did not report", _CELL
 )
+COST = Family("cost_usd", COUNTER, "Dollars that requests cost, estimates included", _CELL)
+UNPRICED = Family(
+    "requests_unpriced", COUNTER, "Requests that a provider worked on and whose cost nobody knows", _CELL
+)
 LIMIT_HITS = Family(
     "rate_limit_hits", COUNTER, "Requests that the gateway's own limits refused", (*_CELL, "outcome")
 )
@@ -136,6 +140,19 @@ AUTH_ANSWERS = Family(
 AUTH_TOKENS = Family("auth_cache_tokens", GAUGE, "Tokens in memory, known and unknown ones")
 HUB_LOOKUPS = Family("hub_lookups", COUNTER, "Questions to the Hub about a token")
 HUB_ERRORS = Family("hub_lookup_errors", COUNTER, "Questions to the Hub about a token without an answer")
+LEDGER_ROWS = Family(
+    "ledger_requests",
+    COUNTER,
+    "Requests that the ledger took: written (in the database), or failed (batches that it did not take)",
+    ("result",),
+)
+LEDGER_QUEUE = Family("ledger_queued_requests", GAUGE, "Requests that wait to be written")
+LEDGER_JOURNAL = Family("ledger_journaled_requests", GAUGE, "Requests in the journal alone")
+LEDGER_AWAY = Family("ledger_database_away", GAUGE, "1 while the ledger's database does not take anything")
+COUNTERS = Family("limit_counters", GAUGE, "Counters of policies in memory; 0 where they are elsewhere")
+STORE_ERRORS = Family(
+    "limit_store_errors", COUNTER, "Times the store of limits did not answer a request's question"
+)
 RELOADS = Family(
     "configuration_loads", COUNTER, "Times the configuration was read, the start included", ("result",)
 )
@@ -151,7 +168,9 @@ BUILD = Family("build_info", GAUGE, "Always 1; the label says which version runs
 
 FAMILIES = (
     *(DURATION, FIRST_TOKEN, PER_TOKEN, TOKEN_USAGE),
-    *(REQUESTS, IN_FLIGHT, TOKEN_TOTAL, UNKNOWN_USAGE, LIMIT_HITS, UPSTREAM_ERRORS, UPSTREAM_CONNECTIONS),
+    *(REQUESTS, IN_FLIGHT, TOKEN_TOTAL, UNKNOWN_USAGE, COST, UNPRICED),
+    *(LIMIT_HITS, UPSTREAM_ERRORS, UPSTREAM_CONNECTIONS),
+    *(LEDGER_ROWS, LEDGER_QUEUE, LEDGER_JOURNAL, LEDGER_AWAY, COUNTERS, STORE_ERRORS),
     *(AUTH_ANSWERS, AUTH_TOKENS, HUB_LOOKUPS, HUB_ERRORS),
     *(RELOADS, LOADED_WELL, LOADED_AT, ENDPOINTS, SERIES, BUILD),
 )

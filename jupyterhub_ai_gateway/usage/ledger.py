@@ -247,6 +247,6 @@ class Ledger:
 
 
 def _step_back() -> None:
-    """Let the loop go first where both want the same processor; a thread has a priority of its own on Linux."""
+    """Let the loop go first where both want one processor; on Linux a thread has a priority of its own."""
     with suppress(AttributeError, OSError):
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)

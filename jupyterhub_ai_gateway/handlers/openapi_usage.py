@@ -1,0 +1,173 @@
+"""The part of our OpenAPI document that is about use, limits and overrides."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..config.model import RESOURCES
+from ..usage.reports import GROUPINGS
+from .schemas import INTEGER, STRING, Json, described, nullable, thing
+
+ACCESS = "access"
+"""Instead of a scope's name: access to the service is enough."""
+ADMIN_SCOPE = "admin"
+
+
+class UsagePath(NamedTuple):
+    """One method of one path, its parameters, and what a good answer is."""
+
+    method: str
+    path: str
+    name: str
+    scope: str
+    summary: str
+    text: str
+    parameters: tuple[Json, ...]
+    answer: Json
+    status: str = "200"
+    media_type: str = "application/json"
+
+
+def _query(name: str, text: str, schema: Json = STRING) -> Json:
+    return {"name": name, "in": "query", "description": text, "schema": schema}
+
+
+def _path(name: str, text: str) -> Json:
+    return {"name": name, "in": "path", "required": True, "description": text, "schema": STRING}
+
+
+_WHOSE = (
+    _query("user", "Whose use; `*` for everybody's. Others than yourself need the admin scope."),
+    _query("group", "The use that this group pays for. Needs the admin scope."),
+)
+_DAYS = (
+    _query("since", "The first day, such as 2026-10-01; 30 days before `until` by default."),
+    _query("until", "The last day; today by default."),
+)
+_BY = _query("by", f"In groups of {', '.join(GROUPINGS)}; several with commas. By day unless said.")
+_ANYTHING: Json = {"type": "object", "additionalProperties": True}
+_LIST: Json = {"type": "array", "items": _ANYTHING}
+
+OVERRIDE: Json = thing(
+    "who resource amount reason ends",
+    who=described(STRING, "Such as user:alice, group:physics-101 or service:NAME."),
+    resource={"enum": list(RESOURCES)},
+    amount=described(
+        {"type": ["number", "string"]}, "More than the limit, or less with a minus; dollars for cost_usd."
+    ),
+    reason=STRING,
+    ends=described(STRING, "When it ends: a day, or a time such as 2026-11-27T18:00:00Z."),
+    starts=described(nullable("string"), "When it begins; now by default."),
+    policy=described(nullable("string"), "The one rule that it is for; all of the resource by default."),
+)
+
+PATHS = (
+    UsagePath(
+        "get",
+        "/api/usage",
+        "getUsage",
+        ACCESS,
+        "What was used",
+        "Sums of requests, tokens and cost in groups of your choice, and where each of your limits stands.",
+        (
+            *_DAYS,
+            _BY,
+            *_WHOSE,
+        ),
+        thing("since until usage", since=STRING, until=STRING, usage=_LIST, total=_ANYTHING, limits=_LIST),
+    ),
+    UsagePath(
+        "get",
+        "/api/requests",
+        "listRequests",
+        ACCESS,
+        "The newest requests",
+        "Newest first, without anything that was asked or answered.",
+        (
+            _query("limit", "How many, 50 by default.", INTEGER),
+            _query("before_ms", "Only those before this time, in milliseconds since 1970.", INTEGER),
+            *_WHOSE,
+        ),
+        thing("requests", requests=_LIST),
+    ),
+    UsagePath(
+        "get",
+        "/api/requests/{id}",
+        "getRequest",
+        ACCESS,
+        "A request explained",
+        "Which rules counted, which providers were tried, where the time went, tokens and cost. Yours "
+        "alone, unless you hold the admin scope.",
+        (_path("id", "The x-request-id of its answer."),),
+        _ANYTHING,
+    ),
+    UsagePath(
+        "get",
+        "/api/export",
+        "exportUsage",
+        ACCESS,
+        "Export",
+        "Sums by day in the columns of the FinOps FOCUS specification, or each request.",
+        (
+            *_DAYS,
+            _query("rows", "`focus` (the default) or `requests`.", {"enum": ["focus", "requests"]}),
+            _query("format", "`csv` (the default) or `json`, a line each.", {"enum": ["csv", "json"]}),
+            *_WHOSE,
+        ),
+        STRING,
+        media_type="text/csv",
+    ),
+    UsagePath(
+        "get",
+        "/api/overrides",
+        "listOverrides",
+        ADMIN_SCOPE,
+        "Overrides",
+        "Temporary changes of rules that count now or will.",
+        (_query("all", "`true` for those that are over as well.", {"enum": ["true", "false"]}),),
+        thing("overrides", overrides=_LIST),
+    ),
+    UsagePath(
+        "post",
+        "/api/overrides",
+        "createOverride",
+        ADMIN_SCOPE,
+        "Override a rule",
+        "Give somebody more for a time, or less, with a reason. It counts at once and is audited.",
+        (),
+        _ANYTHING,
+        status="201",
+    ),
+    UsagePath(
+        "delete",
+        "/api/overrides/{id}",
+        "deleteOverride",
+        ADMIN_SCOPE,
+        "End an override",
+        "End it before its time.",
+        (_path("id", "Its id."),),
+        {},
+        status="204",
+    ),
+    UsagePath(
+        "get",
+        "/api/audit",
+        "listAudit",
+        ADMIN_SCOPE,
+        "The audit log",
+        "What staff did, newest first.",
+        (_query("limit", "How many, 100 by default.", INTEGER),),
+        thing("audit", audit=_LIST),
+    ),
+)
+
+OVERRIDE_EXAMPLE: Json = {
+    "summary": "More dollars for a thesis",
+    "value": {
+        "who": "user:alice",
+        "resource": "cost_usd",
+        "amount": 20,
+        "reason": "thesis",
+        "ends": "2026-12-18",
+    },
+}
