@@ -257,7 +257,7 @@ def _payer(policies: Iterable[PolicyConfig], caller: Caller) -> str | None:
 def _subject(policy: PolicyConfig, caller: Caller, groups: Sequence[str], payer: str | None) -> str | None:
     """Return whose counter it is; None for a policy that is not for this caller."""
     if policy.count in ("member", "group"):
-        if payer is None or payer not in caller.groups or not _matches(policy.scope.groups, payer):
+        if payer is None or not _matches(policy.scope.groups, payer):
             return None
         return f"group:{payer}" if policy.count == "group" else f"group:{payer} {caller.key}"
     if not _is_for(policy, caller, groups):
