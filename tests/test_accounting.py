@@ -457,3 +457,27 @@ async def test_metrics_tell_what_was_spent_and_what_has_no_price(tmp_path: Path)
         f"{space}_ledger_database_away 0.0",
     ):
         assert line in text, line
+
+
+@every_way
+async def test_every_answer_tells_where_the_time_went(way: str, tmp_path: Path) -> None:
+    async with accounted(None, tmp_path, [endpoint("chat", None)], policies=[], **WAYS[way]) as running:
+        for answer in (
+            await running.chat(),
+            await running.chat(stream=True),
+            await running.chat(model="nope"),
+            await running.chat(token=None),
+            await running.ask("GET", "v1/models"),
+            await running.ask("GET", "v1/nothing"),
+            await running.ask("GET", "health"),
+        ):
+            assert "gateway;dur=" in answer.headers["server-timing"]
+
+
+async def test_an_own_gpu_is_paid_by_the_second(tmp_path: Path) -> None:
+    async with accounted(
+        None, tmp_path, [{**endpoint("chat", None), "price": {"per_second": 3600}}], policies=[]
+    ) as running:
+        await running.chat()
+        row = await only_row(running)
+        assert row["cost_nanousd"] == pytest.approx(row["took_ms"] * 3600 * 1e6, rel=0.01)

@@ -11,7 +11,7 @@ from expected import ExpectedLog
 from fakes.hub import ACCESS
 from fakes.upstream import FIN, STALL, FakeUpstream, Raw, Reply, chat_chunk, happened
 from openai import AsyncOpenAI, OpenAI
-from served import KEY, Served, endpoint, served, usual
+from served import FULL, KEY, Served, endpoint, served, usual
 
 MESSAGES: Any = [{"role": "user", "content": "Hi"}]
 
@@ -184,3 +184,16 @@ async def test_sdk_does_not_retry_what_cannot_get_better(expected_log: ExpectedL
                 await ai.chat.completions.create(model="chat", messages=MESSAGES)
     assert len(up.requests) == 1
     expected_log.take("upstream_auth_error")
+
+
+async def test_the_sdk_s_own_project_is_the_group_that_pays() -> None:
+    async with served(None, [endpoint("chat", None)]) as running:
+        token = running.knows("t-carol", ACCESS, FULL, name="carol", groups=("physics-101",))
+        async with client(running, token, project="physics-101") as ai:
+            assert (await ai.chat.completions.create(model="chat", messages=MESSAGES)).choices
+        async with client(running, token, project="chemistry") as ai:
+            with pytest.raises(openai.PermissionDeniedError) as caught:
+                await ai.chat.completions.create(model="chat", messages=MESSAGES)
+        assert caught.value.code == "unknown_project"
+        assert isinstance(caught.value.body, dict)
+        assert caught.value.body["projects"] == ["physics-101"]

@@ -16,6 +16,9 @@ from ..vocabulary import TokenParts, Usage, utcnow
 PICO_PER_MTOK = 1_000_000
 """Picodollars per token for a dollar per million tokens."""
 
+USUAL_S = 10
+"""How long a request is thought to take where its time is paid."""
+
 CONFIGURED = "configuration"
 REPORTED = "provider"
 
@@ -121,6 +124,11 @@ class Tariff:
         return found
 
     @property
+    def is_free(self) -> bool:
+        """Say whether nothing costs anything."""
+        return not (self.request or self.second or self.needs_tokens)
+
+    @property
     def needs_tokens(self) -> bool:
         """Say whether the cost depends on tokens."""
         return any((*_amounts(self.rates), *(rate for _, each in self.above for rate in _amounts(each))))
@@ -163,12 +171,18 @@ class Price:
         return (cost + 500) // 1000
 
     def estimate_nanousd(self, input_tokens: int, output_tokens: int, at: datetime | None = None) -> int:
-        """Return what a request of this size would cost, no token of it cached; 0 while no tariff holds."""
+        """Return what a request of this size would cost, no token of it cached; 0 only where it is free."""
         tariff = self.tariff(at)
-        if tariff is None:
+        if tariff is None or tariff.is_free:
             return 0
         rates = tariff.rates_for(input_tokens)
-        return (tariff.request + input_tokens * rates.input + output_tokens * rates.output + 500) // 1000
+        pico = (
+            tariff.request
+            + tariff.second * USUAL_S
+            + input_tokens * rates.input
+            + output_tokens * rates.output
+        )
+        return max(1, (pico + 500) // 1000)
 
     def tariff(self, at: datetime | None = None) -> Tariff | None:
         """Return the one that holds at a moment, by default now."""

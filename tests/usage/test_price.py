@@ -198,3 +198,10 @@ def test_a_model_that_the_table_lacks_has_no_price() -> None:
 def test_a_price_in_dollars_is_exact_to_six_decimals() -> None:
     assert picodollars(Decimal("0.0375")) == 37_500
     assert dollars(1_234_567_890) == Decimal("1.234567890")
+
+
+def test_an_estimate_is_0_only_for_what_is_free() -> None:
+    tiny = Price((Tariff(Rates.of(input=1)),), "configuration")
+    assert tiny.estimate_nanousd(0, 0) == 1
+    assert Price((Tariff(Rates.of(), second=5),), "configuration").estimate_nanousd(0, 0) >= 1
+    assert Price((Tariff(Rates.of()),), "configuration").estimate_nanousd(10**6, 10**6) == 0
