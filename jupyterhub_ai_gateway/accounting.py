@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Sequence
 from .dialects.dialect import ANTHROPIC, DIALECT_OF
 from .errors import Draining
 from .limits import Admission, Gate
-from .storage import Counter, RequestRow
+from .storage import AttemptRow, Counter, RequestRow
 from .usage.ledger import Ledger
 from .usage.price import REPORTED, Price
 from .vocabulary import COUNT_TOKENS, Caller, Operation, Usage
@@ -45,6 +45,9 @@ class Outcome:
     provider: str | None = None
     sent_model: str | None = None
     answered_model: str | None = None
+    deployment: str | None = None
+    price: Price | None = None
+    tries: Sequence[AttemptRow] = ()
     cost_nanousd: int | None = None
     is_billable = False
 
@@ -57,11 +60,31 @@ class Outcome:
         self.status = status
         self.slug = slug
 
-    def sent(self, now: float, provider: str, model: str | None) -> None:
-        """Say that it goes to a provider."""
+    def sent(self, now: float, provider: str, model: str | None, price: Price | None) -> None:
+        """Say that it goes to a provider, whose price will count."""
         self.attempts += 1
         self.sent_at = now
-        self.provider, self.sent_model = provider, model
+        self.provider, self.sent_model, self.price = provider, model, price
+
+    def tried(self, call_id: str, now: float, status: int, slug: str) -> None:
+        """Say that this attempt has failed, and another one follows."""
+        self.tries = [*self.tries, self.attempt_row(call_id, now, status, slug)]
+        self.usage = self.answered_model = None
+
+    def attempt_row(self, call_id: str, now: float, status: int, slug: str) -> AttemptRow:
+        """Return the row of the present attempt."""
+        sent_at = self.began if self.sent_at is None else self.sent_at
+        return AttemptRow(
+            request_id=call_id,
+            number=self.attempts,
+            at_ms=self.at_ms + int((sent_at - self.began) * 1000),
+            provider=self.provider or "",
+            sent_model=self.sent_model,
+            answered_model=self.answered_model,
+            status=status,
+            outcome=slug or OK,
+            took_ms=_ms(now - sent_at),
+        )
 
     def heard(self, now: float) -> None:
         """Say that the provider has answered, as far as has been waited for."""
@@ -78,7 +101,6 @@ def settle(
     caller: Caller,
     endpoint: str,
     operation: Operation,
-    price: Price | None,
     admission: Admission | None,
     gate: Gate,
     ledger: Ledger | None,
@@ -95,7 +117,7 @@ def settle(
     elif operation is not COUNT_TOKENS and _did_work(outcome):
         guess = estimator.of_cut(endpoint, body, outcome.passed_bytes, is_stream)
         usage = outcome.usage = _completed(usage, guess, operation)
-    cost, source = _cost(outcome, operation, price)
+    cost, source = _cost(outcome, operation, outcome.price)
     outcome.cost_nanousd = cost
     outcome.is_billable = usage is not None
     charges: Sequence[Counter] = ()
@@ -109,8 +131,21 @@ def settle(
             row.charged_group = admission.payer
             row.rules = ", ".join(admission.rules) or None
             row.shadow = ", ".join(admission.shadow) or None
-        ledger.record(row, (), charges)
+        ledger.record(row, _tries(outcome, row), charges)
     return later
+
+
+def _tries(outcome: Outcome, row: RequestRow) -> Sequence[AttemptRow]:
+    """Return a row for each try of a request that took several; a single one is the request's own row."""
+    if not outcome.tries:
+        return ()
+    if outcome.attempts == len(outcome.tries):
+        return outcome.tries  # nothing was sent after the last one that failed
+    last = outcome.attempt_row(row.request_id, outcome.began + outcome.took_s, row.status, outcome.slug)
+    last.first_byte_ms = row.first_byte_ms
+    last.input_tokens, last.output_tokens = row.input_tokens, row.output_tokens
+    last.is_estimated, last.cost_nanousd = row.is_estimated, row.cost_nanousd
+    return [*outcome.tries, last]
 
 
 def _did_work(outcome: Outcome) -> bool:

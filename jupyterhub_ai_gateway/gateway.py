@@ -12,6 +12,7 @@ import hmac
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from random import random
 from typing import Protocol
 
 from .accounting import CALLER_LEFT, Outcome, settle
@@ -20,12 +21,13 @@ from .dialects.anthropic import allowed_betas
 from .dialects.dialect import ANTHROPIC, DIALECT_OF, OPENAI, Dialect
 from .dialects.faults import JSON, fault_headers
 from .dialects.openai_answer import with_encoding
-from .dialects.openai_stream import KEEP_ALIVE
+from .dialects.openai_stream import KEEP_ALIVE, data_of
 from .dialects.opening import Asked, close_request, open_request
 from .errors import Draining, Fault, LimitFault, LimitsUnavailable, UpstreamBroken, UpstreamFault
 from .limits import Admission, Demand, Estimate, Gate, StoreUnavailable
-from .metrics import Metrics
+from .metrics import Cell, Metrics
 from .router import Catalogue, Deployment, Endpoint
+from .router.health import is_its_own_fault
 from .upstream.base import Client, Exchange
 from .usage.ledger import Ledger
 from .vocabulary import COUNT_TOKENS, EMBEDDINGS, Caller, Operation, utcnow
@@ -37,6 +39,11 @@ Headers = Sequence[tuple[str, str]]
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """The longest answer that is not a stream. It is held in memory until it is known to be complete."""
 MAX_REFUSAL_BYTES = 64 * 1024
+MAX_HELD_BYTES = 256 * 1024
+MAX_HELD_PIECES = 64
+"""How much of a stream without content is held while another deployment could take over."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
+"""Before all deployments are tried again: any time up to these, as much as chance says."""
 
 STREAM: Headers = (
     ("Content-Type", "text/event-stream; charset=utf-8"),
@@ -149,6 +156,8 @@ class Gateway:
             raise
         finally:
             outcome.took_s = rooms.clock() - began
+            if serving.cell is not None and serving.cell is not cell:
+                cell = cell.move(serving.cell)
             cell.end(outcome.status, outcome.slug, outcome.took_s, outcome.first_byte_s, outcome.usage)
             serving.settle()
             if outcome.is_billable:
@@ -196,6 +205,10 @@ class _Serving:
     admission: Admission | None = None
     headers: list[tuple[str, str]] = field(default_factory=list)
     stream: _Stream | None = None
+    cell: Cell | None = None
+    """Where it is counted once it has gone to a deployment."""
+    may_try_others: bool = False
+    """True while another deployment could serve it, should this one fail."""
     dialect: Dialect = field(init=False)
     """The format in which the caller is answered."""
 
@@ -215,7 +228,10 @@ class _Serving:
             if admission.states:
                 self.headers += self._limit_headers(admission)
             self.outcome.admitted = self.rooms.clock()
-            await self._attempt(self.endpoint.deployment)
+            if self.endpoint.has_choice:
+                await self._try_each()
+            else:
+                await self._attempt(self.endpoint.deployment)
         except Fault as fault:
             self._fail(fault)
         except _CallerGone:
@@ -264,7 +280,6 @@ class _Serving:
             caller=self.caller,
             endpoint=self.endpoint.name,
             operation=self.call.operation,
-            price=self.endpoint.deployment.price,
             admission=self.admission,
             gate=self.rooms.gate,
             ledger=self.rooms.ledger,
@@ -287,8 +302,52 @@ class _Serving:
             f"upstream;dur={upstream_s * 1e3:.1f}, gateway;dur={own_s * 1e3:.1f}",
         )
 
+    async def _try_each(self) -> None:
+        """Try one deployment after the other, until one answers, or says that the request is wrong."""
+        endpoint, clock = self.endpoint, self.rooms.clock
+        endpoint.budget.earn()
+        for turn in range(endpoint.retries + 1):
+            if turn:
+                longest_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (turn - 1))
+                await asyncio.sleep(random() * longest_s)  # noqa: S311 - no secret
+            route = endpoint.route(self.call.operation, clock(), random)
+            for index, deployment in enumerate(route):
+                is_last = turn == endpoint.retries and index == len(route) - 1
+                self.may_try_others = not is_last
+                try:
+                    await self._try(deployment)
+                    return
+                except UpstreamFault as fault:
+                    if is_last or not self._may_go_on(fault):
+                        raise
+                    self.outcome.tried(self.call.id, clock(), fault.status, fault.slug)
+                    _log_upstream(self.call, endpoint, deployment, fault)
+
+    async def _try(self, deployment: Deployment) -> None:
+        """Make an attempt, and let the deployment's health know how it went."""
+        health, clock = deployment.health, self.rooms.clock
+        began = clock()
+        health.begin(began)
+        try:
+            await self._attempt(deployment)
+        except UpstreamFault as fault:
+            if is_its_own_fault(fault):
+                health.failed(fault, clock())
+            else:
+                health.succeeded(clock() - began)
+            raise
+        finally:
+            health.end()
+        health.succeeded(self.outcome.upstream_s)
+
+    def _may_go_on(self, fault: UpstreamFault) -> bool:
+        """Say whether another attempt may follow: nothing has been sent, and it is not one too many."""
+        has_content = self.stream is not None and self.stream.has_content
+        return is_its_own_fault(fault) and not has_content and self.endpoint.budget.spend()
+
     async def _attempt(self, deployment: Deployment) -> None:
         provider = deployment.provider
+        self.cell = deployment.cells.get(self.call.operation)
         body = close_request(
             self.asked,
             deployment.sent_model,
@@ -297,10 +356,13 @@ class _Serving:
             amend=provider.amend,
         )
         if self.asked.is_stream:
-            self.stream = _Stream(self, self.gateway.keepalive_s)
+            if self.stream is None:
+                self.stream = _Stream(self, self.gateway.keepalive_s)
+            self.stream.begin(deployment, holds=self.may_try_others)
         target = deployment.targets[self.call.operation]
         outcome, clock = self.outcome, self.rooms.clock
-        outcome.sent(clock(), provider.name, provider.model_name)
+        outcome.sent(clock(), provider.name, provider.model_name, deployment.price)
+        outcome.deployment = deployment.name
         exchange = await provider.send(
             self.rooms.client, target, body, deployment.timeouts, self._said_by_caller()
         )
@@ -314,6 +376,16 @@ class _Serving:
                 await self._answer(exchange, deployment)
         finally:
             exchange.close()
+
+    def _route_headers(self) -> Headers:
+        """Return who answered, where that could have been somebody else."""
+        if not self.endpoint.has_choice:
+            return ()
+        outcome = self.outcome
+        return (
+            ("x-ai-gateway-deployment", outcome.deployment or ""),
+            ("x-ai-gateway-attempts", str(outcome.attempts)),
+        )
 
     def _said_by_caller(self) -> Headers:
         """Return the one header of the caller's that the provider may hear, less what reaches too far."""
@@ -338,7 +410,7 @@ class _Serving:
             body = with_encoding(body, self.asked.wants_base64)
         outcome.passed_bytes = len(body)
         outcome.done(exchange.status)
-        self.headers.append(self._timing())
+        self.headers += (self._timing(), *self._route_headers())
         self.reply.respond(exchange.status, [*JSON, *self.headers], deployment.without_secrets(body))
 
     async def _relay(self, stream: _Stream, exchange: Exchange) -> None:
@@ -356,13 +428,13 @@ class _Serving:
         if isinstance(fault, LimitFault):
             self.outcome.refused_by = str(fault.more.get("rule"))
         if isinstance(fault, UpstreamFault):
-            _log_upstream(self.call, self.endpoint, fault)
+            _log_upstream(self.call, self.endpoint, None, fault)
         if self.stream is not None and self.stream.is_begun:
             self.outcome.done(200, fault.slug)
             self.stream.fail(fault)
         else:
             self.outcome.done(fault.status, fault.slug)
-            self.headers.append(self._timing())
+            self.headers += (self._timing(), *self._route_headers())
             answer_fault(self.reply, fault, self.call.id, self.headers, self.dialect)
 
     def _pseudonym(self) -> str:
@@ -370,15 +442,32 @@ class _Serving:
 
 
 class _Stream:
-    """A streamed answer: begins with the first piece, or with the first comment after a long silence."""
+    """A streamed answer: begins with the first piece, or with the first comment after a long silence.
 
-    __slots__ = ("_is_full", "_keepalive_s", "_loop", "_serving", "_spoke", "_timer", "is_begun", "tap")
+    While another deployment could take over, the pieces before the first content are held, so that an
+    error that a provider tells inside its stream is no different from one that it tells by its status.
+    """
+
+    __slots__ = (
+        "_deployment",
+        "_held",
+        "_held_bytes",
+        "_is_full",
+        "_keepalive_s",
+        "_loop",
+        "_serving",
+        "_spoke",
+        "_timer",
+        "has_content",
+        "is_begun",
+        "tap",
+    )
 
     def __init__(self, serving: _Serving, keepalive_s: float) -> None:
         self._serving = serving
         self._keepalive_s = keepalive_s
-        self.tap = serving.dialect.tap(serving.asked)
         self.is_begun = False  # True once the answer's head is out
+        self.has_content = False  # True once anything of a provider's is out
         self._is_full = False  # True while the caller has to read before more is sent
         self._loop = asyncio.get_running_loop()
         self._spoke = self._loop.time()
@@ -386,29 +475,58 @@ class _Stream:
         if keepalive_s > 0:
             self._timer = self._loop.call_later(keepalive_s, self._break_silence)
 
+    def begin(self, deployment: Deployment, *, holds: bool) -> None:
+        """Expect the answer of a deployment, in the place of one that failed."""
+        self._deployment = deployment
+        self.tap = self._serving.dialect.tap(self._serving.asked)
+        self._held: list[bytes] | None = [] if holds else None
+        self._held_bytes = 0
+
     def write(self, piece: bytes) -> Awaitable[None] | None:
         """Pass on what the tap lets through."""
         passed = self.tap.feed(piece)
         if not passed:
             return None
+        if self._held is not None:
+            passed = self._hold(passed)
+            if not passed:
+                return None
         outcome = self._serving.outcome
         outcome.passed_bytes += len(passed)
         if outcome.first_byte_s is None:
             outcome.first_byte_s = self._serving.rooms.clock() - outcome.began
-        waiting = self._send(self._serving.endpoint.deployment.without_secrets(passed))
+        self.has_content = True
+        waiting = self._send(self._deployment.without_secrets(passed))
         return None if waiting is None else self._wait(waiting)
+
+    def _hold(self, passed: bytes) -> bytes:
+        """Keep what is no content yet; return all of it once there is some, or too much is held."""
+        assert self._held is not None  # noqa: S101 - whoever calls has looked
+        self._held.append(passed)
+        self._held_bytes += len(passed)
+        if self.tap.has_error:
+            raise self._deployment.provider.refusal(500, {}, data_of(self.tap.latest_event))
+        is_enough = self._held_bytes > MAX_HELD_BYTES or len(self._held) > MAX_HELD_PIECES
+        if not is_enough and self._serving.dialect.content.search(passed) is None:
+            return b""
+        held, self._held = b"".join(self._held), None
+        return held
 
     def finish(self) -> None:
         """End the answer, now that the provider has; `UpstreamBroken` when that was too early."""
         rest = self.tap.close()
+        if self._held:
+            rest = b"".join(self._held) + rest
+            self._serving.outcome.passed_bytes += len(rest)
         if rest:
-            self._send(self._serving.endpoint.deployment.without_secrets(rest))
+            self.has_content = True
+            self._send(self._deployment.without_secrets(rest))
         self._serving.reply.end()
 
     def fail(self, fault: Fault) -> None:
         """End the answer with an event that SDKs raise as an error."""
         try:
-            if not self.tap.is_aligned:
+            if self.has_content and not self.tap.is_aligned:
                 self._send(b"\n\n")
             self._send(self._serving.dialect.error_event(fault, self._serving.call.id))
         except _CallerGone:
@@ -442,7 +560,7 @@ class _Stream:
     def _begin(self) -> None:
         serving = self._serving
         self.is_begun = True
-        serving.reply.begin(200, [*STREAM, *serving.headers, serving._timing()])
+        serving.reply.begin(200, [*STREAM, *serving.headers, serving._timing(), *serving._route_headers()])
 
     def _break_silence(self) -> None:
         silence_s = self._loop.time() - self._spoke
@@ -453,7 +571,7 @@ class _Stream:
             self._timer = self._loop.call_later(self._keepalive_s - silence_s, self._break_silence)
 
     def _comment(self) -> None:
-        if self._is_full or not self.tap.is_aligned:
+        if self._is_full or (self.has_content and not self.tap.is_aligned):
             return
         try:
             self._send(KEEP_ALIVE)
@@ -499,12 +617,13 @@ def answer_fault(
     reply.respond(fault.status, own, dialect.error_object(fault, request_id))
 
 
-def _log_upstream(call: Call, endpoint: Endpoint, fault: Fault) -> None:
-    """Say which provider failed and how; never what it wrote."""
-    level = logging.INFO if fault.status < 500 else logging.WARNING
-    name = endpoint.deployment.provider.name
+def _log_upstream(call: Call, endpoint: Endpoint, deployment: Deployment | None, fault: Fault) -> None:
+    """Say which provider failed and how; never what it wrote. With a deployment: that others are tried."""
+    level = logging.INFO if fault.status < 500 or deployment is not None else logging.WARNING
+    where = endpoint.name if deployment is None else f"{endpoint.name}/{deployment.name}"
+    name = (deployment or endpoint.deployment).provider.name
     reason = fault.detail or fault.slug
-    log.log(level, "%s %s: provider %s: %s (%s)", call.id, endpoint.name, name, fault.slug, reason)
+    log.log(level, "%s %s: provider %s: %s (%s)", call.id, where, name, fault.slug, reason)
 
 
 async def _quietly(settling: Awaitable[None]) -> None:

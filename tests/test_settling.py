@@ -100,7 +100,7 @@ class Day:
         name, caller, outcome, admission, into = self.running.pop(index % len(self.running))
         outcome.took_s = 1.0
         if how != "left before it was sent":
-            outcome.sent(0.0, "openai", "gpt")
+            outcome.sent(0.0, "openai", "gpt", PRICE)
         if how == "ok":
             outcome.usage = Usage(into, out)
         if how.startswith("ok"):
@@ -119,7 +119,6 @@ class Day:
             outcome,
             call_id=name,
             caller=caller,
-            price=PRICE,
             admission=admission,
             gate=self.gate,
             ledger=self.ledger,

@@ -31,6 +31,7 @@ from ..metrics import ConfigurationState, Metrics
 from ..providers.registry import Providers
 from ..router import Catalogue
 from ..router.catalogue import build
+from ..router.health import Healths
 from ..upstream import make_client
 from ..vocabulary import utcnow
 from .books import Books
@@ -63,6 +64,7 @@ class Service:
         self._watching: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
         self._config = GatewayConfig(())
+        self._healths = Healths()
 
     @property
     def uptime_s(self) -> float:
@@ -141,6 +143,7 @@ class Service:
             self.resolver.rules.scope,
             self.books.prices,
             self.books.overlays,
+            self._healths,
         )
 
     def _use(self, config: GatewayConfig) -> None:

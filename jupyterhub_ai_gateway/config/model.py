@@ -188,12 +188,37 @@ class ModelConfig:
     settings: Mapping[str, object]
 
 
+Order = Literal["weighted", "least_in_flight", "lowest_latency", "cheapest"]
+ORDERS: tuple[Order, ...] = ("weighted", "least_in_flight", "lowest_latency", "cheapest")
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentConfig:
+    """One of the places where an endpoint's model runs.
+
+    `priority` is its tier, 1 asked first; `weight` its share within the tier. `price` is None for what
+    others say.
+    """
+
+    name: str
+    model: ModelConfig
+    weight: float
+    priority: int
+    price: tuple[TariffConfig, ...] | None
+    timeouts: Timeouts
+    path: str
+
+
 @dataclass(frozen=True, slots=True)
 class EndpointConfig:
     """What callers see as one model. `path` is where it stands in the document: `endpoints[3]`.
 
     `scope` is the short name: `premium` for the Hub's `custom:SERVICE:premium`. A `hidden` endpoint does
     not exist for those who may not use it. `price` is the operator's own, None for what others say.
+
+    `deployments` are where its model runs, one at least; `model` is the first one's. `retries` is how often
+    all of them are tried again, `fallbacks` are the endpoints that stand in for this one, `aliases` its
+    other names.
     """
 
     name: str
@@ -206,6 +231,11 @@ class EndpointConfig:
     path: str
     hidden: bool = False
     price: tuple[TariffConfig, ...] | None = None
+    deployments: tuple[DeploymentConfig, ...] = ()
+    order: Order = "weighted"
+    retries: int = 0
+    fallbacks: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

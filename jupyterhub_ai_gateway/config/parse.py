@@ -11,16 +11,26 @@ from types import MappingProxyType
 
 from ..vocabulary import ADMIN, FULL_ACCESS, OPERATIONS, Timeouts
 from .limits import read_limit
-from .model import ENDPOINT_TYPES, EndpointConfig, GatewayConfig, ModelConfig, ProviderSchema
+from .model import (
+    ENDPOINT_TYPES,
+    DeploymentConfig,
+    EndpointConfig,
+    GatewayConfig,
+    ModelConfig,
+    ProviderSchema,
+    TariffConfig,
+)
 from .policies import read_combine, read_policies, read_time_zone
 from .prices import read_price
 from .report import Block, Locate, Report
+from .routing import read_names, read_order, read_weight, read_whole
 from .secrets import Resolver
 from .settings import read_settings
 from .stores import read_ledger, read_store
 from .words import hint, kind_of, listed, nearest, shown, shown_key
 
 NAME = r"[A-Za-z0-9_.\-]+"
+ALIAS = r"[A-Za-z0-9_.:/\-]{1,200}"
 SCOPE = r"[a-z0-9](?:[a-z0-9_:\-]*[a-z0-9_])?"
 TYPE_KEYS = ("endpoint_type", "route_type", "type")
 RESERVED_SCOPES = (*OPERATIONS, FULL_ACCESS, ADMIN)
@@ -88,6 +98,7 @@ class _Parser:
                 "endpoints",
                 "must list at least one endpoint, each with a name, an endpoint_type and a model",
             )
+        self._check_fallbacks(endpoints)
         config = GatewayConfig(
             tuple(endpoint for endpoint in endpoints if endpoint is not None),
             policies=read_policies(block.get("policies"), "policies", self.report),
@@ -99,6 +110,17 @@ class _Parser:
         )
         block.warn_unknown()
         return config
+
+    def _check_fallbacks(self, endpoints: Sequence[EndpointConfig | None]) -> None:
+        known = {each.name: each for each in endpoints if each is not None}
+        for each in known.values():
+            for index, name in enumerate(each.fallbacks):
+                path = f"{each.path}.fallbacks[{index}]"
+                other = known.get(name)
+                if other is None or other is each:
+                    self.report.error(path, f"{shown(name)} is no other endpoint{hint(name, known)}")
+                elif other.endpoint_type != each.endpoint_type:
+                    self.report.error(path, f"{shown(name)} is of another type, {other.endpoint_type}")
 
     def _entries(self, block: Block, key: str) -> list[tuple[str, object]]:
         value = block.get(key)
@@ -113,17 +135,27 @@ class _Parser:
         block = Block(entry, path, self.report)
         if not block.is_mapping or self._is_split(block):
             return None
+        name, endpoint_type = self._name(block), self._endpoint_type(block)
+        limit = read_limit(block.get("limit"), block.at("limit"), self.report)
+        usual = self._timeouts(block, timeouts)
+        price = read_price(block.get("price"), block.at("price"), self.report)
+        deployments = self._deployments(block, endpoint_type, price, usual)
         endpoint = EndpointConfig(
-            name=self._name(block),
-            endpoint_type=(endpoint_type := self._endpoint_type(block)),
-            model=self._model(block, endpoint_type),
-            limit=read_limit(block.get("limit"), block.at("limit"), self.report),
+            name=name,
+            endpoint_type=endpoint_type,
+            model=deployments[0].model if deployments else _NOTHING,
+            limit=limit,
             scope=self._scope(block),
             description=self._description(block),
-            timeouts=self._timeouts(block, timeouts),
+            timeouts=usual,
             path=path,
             hidden=self._flag(block, "hidden"),
-            price=read_price(block.get("price"), block.at("price"), self.report),
+            price=price,
+            deployments=deployments,
+            order=read_order(block),
+            retries=read_whole(block, "retries", 0, 0, 10),
+            fallbacks=read_names(block, "fallbacks"),
+            aliases=self._aliases(block),
         )
         block.warn_unknown()
         return endpoint
@@ -226,6 +258,73 @@ class _Parser:
                 text = "must be a number of seconds above 0, or null for no limit"
                 inner.error(name, f"{text}, found {shown(seconds)}")
         return replace(default, **{name: _seconds(seconds) for name, seconds in given.items()})
+
+    def _deployments(
+        self,
+        block: Block,
+        endpoint_type: str,
+        price: tuple[TariffConfig, ...] | None,
+        timeouts: Timeouts,
+    ) -> tuple[DeploymentConfig, ...]:
+        """Read where the model runs: in one place, `model`, or in those of `deployments`."""
+        value = block.get("deployments")
+        if value is None:
+            model = self._model(block, endpoint_type)
+            return (DeploymentConfig("1", model, 1.0, 1, price, timeouts, block.path),)
+        if "model" in block:
+            block.error("deployments", "stands beside a model: take one of them out")
+        block.get("model")
+        if isinstance(value, str) or not isinstance(value, Sequence) or not value:
+            block.error("deployments", f"must be a list of deployments, found {kind_of(value)}")
+            return ()
+        path = block.at("deployments")
+        found = [
+            self._deployment(entry, f"{path}[{index}]", str(index + 1), endpoint_type, price, timeouts)
+            for index, entry in enumerate(value)
+        ]
+        names: dict[str, str] = {}
+        for each in found:
+            if names.setdefault(each.name, each.path) is not each.path:
+                self.report.error(f"{each.path}.name", f"must be different: {names[each.name]} has it too")
+        return tuple(found)
+
+    def _deployment(
+        self,
+        entry: object,
+        path: str,
+        number: str,
+        endpoint_type: str,
+        price: tuple[TariffConfig, ...] | None,
+        timeouts: Timeouts,
+    ) -> DeploymentConfig:
+        block = Block(entry, path, self.report)
+        name = block.text("name") or number
+        if not re.fullmatch(NAME, name):
+            block.error("name", f"must be letters, digits, _, - and . alone, found {shown(name)}")
+        own = block.get("price")
+        deployment = DeploymentConfig(
+            name=name,
+            model=self._model(block, endpoint_type),
+            weight=read_weight(block),
+            priority=read_whole(block, "priority", 1, 1, 1000),
+            price=price if own is None else read_price(own, block.at("price"), self.report),
+            timeouts=self._timeouts(block, timeouts),
+            path=path,
+        )
+        block.refuse_unknown()
+        return deployment
+
+    def _aliases(self, block: Block) -> tuple[str, ...]:
+        """Read the other names of an endpoint, which may hold slashes: they are in no path."""
+        names = read_names(block, "aliases")
+        for name in names:
+            if not re.fullmatch(ALIAS, name):
+                block.error(
+                    "aliases", f"must be letters, digits, _, -, :, / and . alone, found {shown(name)}"
+                )
+            elif self.names.setdefault(name, block.path) != block.path:
+                block.error("aliases", f"{shown(name)} is a name of {self.names[name]} already")
+        return names
 
     def _model(self, block: Block, endpoint_type: str) -> ModelConfig:
         value = block.get("model")

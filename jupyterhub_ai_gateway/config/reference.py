@@ -10,6 +10,7 @@ from .limits import LIMIT_KEYS, PERIOD_UNITS_S
 from .model import (
     COMBINES,
     ENDPOINT_TYPES,
+    ORDERS,
     RESOURCES,
     LedgerConfig,
     ProviderSchema,
@@ -69,6 +70,15 @@ def _keys() -> str:
         ("model.provider", "yes", "One of the providers below. Case, `-` and `_` make no difference."),
         ("model.name", "usually", "The provider's own name of the model."),
         ("model.config", "", "The provider's settings, below."),
+        ("deployments", "", "Where the model runs, in place of `model`: a list, described below."),
+        (
+            "order",
+            "",
+            f"How the deployments of a tier are ordered: {_code(ORDERS)}. `weighted`, by chance, is usual.",
+        ),
+        ("retries", "", "How often all deployments are tried again after all have failed; 0 by default."),
+        ("fallbacks", "", "Endpoints of the same type that stand in when all deployments have failed."),
+        ("aliases", "", "Other names under which callers find it; they may hold `/` and `:`."),
         ("limit.calls", "with limit", "How many calls at once; they come back evenly over the period."),
         (
             "limit.renewal_period",
@@ -101,6 +111,11 @@ def _keys() -> str:
             "## Endpoints\n",
             "`endpoints` (or `routes`, as older MLflow files have it) is a list of:\n",
             _table(("key", "required", "meaning"), [(f"`{key}`", *rest) for key, *rest in rows]),
+            "\n## Deployments\n",
+            _DEPLOYMENTS,
+            _table(
+                ("key", "required", "meaning"), [(f"`{key}`", *rest) for key, *rest in _deployment_rows()]
+            ),
             "\n## Policies\n",
             _POLICIES,
             _table(("key", "required", "meaning"), [(f"`{key}`", *rest) for key, *rest in _policy_rows()]),
@@ -124,6 +139,36 @@ def _keys() -> str:
             "like the configuration.\n",
         ]
     )
+
+
+_HEADS = ("key", "required", "meaning")
+
+_DEPLOYMENTS = """A model may run in several places.
+[How a deployment is chosen](../explanation/routing.md) says when which of them is asked.
+
+```yaml
+endpoints:
+  - name: llama
+    endpoint_type: llm/v1/chat
+    deployments:
+      - {name: cluster-a, model: {provider: vllm, name: llama, config: {api_base: "http://a:8000/v1"}}}
+      - {name: cluster-b, model: {provider: vllm, name: llama, config: {api_base: "http://b:8000/v1"}}}
+      - name: rented
+        priority: 2
+        model: {provider: openai, name: gpt-4o-mini, config: {openai_api_key: $OPENAI_API_KEY}}
+```
+"""
+
+
+def _deployment_rows() -> list[tuple[str, str, str]]:
+    return [
+        ("name", "", "What headers and the ledger call it; its number by default."),
+        ("model", "yes", "As an endpoint's `model`."),
+        ("weight", "", "Its share within its tier, 1 by default; 0 for only when the others fail."),
+        ("priority", "", "Its tier; 1, the default, is asked first."),
+        ("price", "", "Its own price; the endpoint's by default."),
+        ("timeouts", "", "Its own timeouts; the endpoint's by default."),
+    ]
 
 
 _POLICIES = """`policies` is a list of rules: who may use how much of what, in which time.

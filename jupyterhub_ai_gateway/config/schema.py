@@ -11,7 +11,7 @@ from dataclasses import fields
 
 from ..vocabulary import Timeouts
 from .limits import LIMIT_KEYS, MOST_CALLS
-from .model import COMBINES, ENDPOINT_TYPES, RESOURCES, ProviderSchema, Setting
+from .model import COMBINES, ENDPOINT_TYPES, ORDERS, RESOURCES, ProviderSchema, Setting
 from .parse import NAME, SCOPE, TYPE_KEYS
 from .policies import COUNTS, SCOPES
 from .prices import KINDS, PER_REQUEST, PER_SECOND
@@ -52,6 +52,7 @@ def json_schema(providers: Mapping[str, ProviderSchema]) -> Schema:
         "anyOf": [{"required": ["endpoints"]}, {"required": ["routes"]}],
         "$defs": {
             "endpoints": {"type": ["array", "null"], "items": {"$ref": "#/$defs/endpoint"}},
+            "deployment": _deployment(),
             "endpoint": _endpoint(),
             "limit": _limit(),
             "ledger": _ledger(),
@@ -77,6 +78,16 @@ def _endpoint() -> Schema:
             },
             **{key: {**kind, "description": "What it serves."} for key in TYPE_KEYS},
             "model": {"$ref": "#/$defs/model"},
+            "deployments": {
+                "type": ["array", "null"],
+                "items": {"$ref": "#/$defs/deployment"},
+                "minItems": 1,
+                "description": "Where the model runs, in place of model.",
+            },
+            "order": {"enum": [*ORDERS, None]},
+            "retries": {"type": ["integer", "null"], "minimum": 0, "maximum": 10},
+            "fallbacks": {"anyOf": [_NAMES, {"type": "null"}]},
+            "aliases": {"anyOf": [_NAMES, {"type": "null"}]},
             "limit": {"anyOf": [{"$ref": "#/$defs/limit"}, {"type": "null"}]},
             "price": {"$ref": "#/$defs/price"},
             "scope": {
@@ -91,8 +102,11 @@ def _endpoint() -> Schema:
             "description": {"type": ["string", "null"], "description": "A text for the list of models."},
             "timeouts": {"$ref": "#/$defs/timeouts"},
         },
-        "required": ["name", "model"],
-        "anyOf": [{"required": [key]} for key in TYPE_KEYS],
+        "required": ["name"],
+        "allOf": [
+            {"anyOf": [{"required": [key]} for key in TYPE_KEYS]},
+            {"anyOf": [{"required": ["model"]}, {"required": ["deployments"]}]},
+        ],
     }
 
 
@@ -114,6 +128,22 @@ _NAMES: Schema = {
 }
 _DAY: Schema = {"type": ["string", "null"], "examples": ["2026-10-01"]}
 _DOLLARS: Schema = {"type": ["number", "string", "null"], "description": "In dollars."}
+
+
+def _deployment() -> Schema:
+    return {
+        "type": "object",
+        "properties": {
+            "name": {"type": ["string", "null"], "pattern": f"^{NAME}$"},
+            "model": {"$ref": "#/$defs/model"},
+            "weight": {"type": ["number", "null"], "minimum": 0},
+            "priority": {"type": ["integer", "null"], "minimum": 1},
+            "price": {"$ref": "#/$defs/price"},
+            "timeouts": {"$ref": "#/$defs/timeouts"},
+        },
+        "required": ["model"],
+        "additionalProperties": False,
+    }
 
 
 def _policy() -> Schema:

@@ -19,6 +19,9 @@ from .openai_stream import StreamTap, data_of
 _STOPPED = re.compile(rb'"type"\s*:\s*"message_stop"')
 _ERROR = re.compile(rb"(?:^|[\r\n])event: ?error[\r\n]")
 
+CONTENT = re.compile(rb'"type"\s*:\s*"(?:content_block_delta|message_delta|message_stop)"')
+"""What is in an event with which an answer has begun, for good."""
+
 _BETA = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}")
 _MOST_BETAS = 32
 _SHARED_BETAS = ("files-api-", "skills-", "mcp-client-")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ..errors import Fault
 from ..vocabulary import CHAT, COMPLETIONS, COUNT_TOKENS, EMBEDDINGS, MESSAGES, Operation
-from . import anthropic, faults, openai_answer
+from . import anthropic, faults, openai_answer, openai_stream
 from .openai_answer import Answer
 from .openai_stream import StreamTap
 from .opening import Asked
@@ -17,7 +18,8 @@ from .opening import Asked
 class Dialect:
     """What answers, streams and failures look like.
 
-    The functions for a fault take the request's name as well. `id_header` is where the SDKs look for that
+    The functions for a fault take the request's name as well. `content` finds the event with which an
+    answer has begun for good. `id_header` is where the SDKs look for that
     name, besides x-request-id. `beta_header` is what a caller's SDK may say to the provider, None for
     nothing.
     """
@@ -27,6 +29,7 @@ class Dialect:
     tap: Callable[[Asked], StreamTap]
     error_object: Callable[[Fault, str], bytes]
     error_event: Callable[[Fault, str], bytes]
+    content: re.Pattern[bytes]
     id_header: str | None = None
     beta_header: str | None = None
 
@@ -37,6 +40,7 @@ OPENAI = Dialect(
     lambda asked: StreamTap(hides_usage=not asked.wants_usage),
     faults.error_object,
     faults.error_event,
+    openai_stream.CONTENT,
 )
 ANTHROPIC = Dialect(
     "anthropic",
@@ -44,6 +48,7 @@ ANTHROPIC = Dialect(
     lambda asked: anthropic.MessagesTap(),
     anthropic.error_object,
     anthropic.error_event,
+    anthropic.CONTENT,
     id_header="request-id",
     beta_header="anthropic-beta",
 )

@@ -24,6 +24,11 @@ _DONE_LINE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
 _ERROR = re.compile(rb'"error"\s*:\s*[{"]')
 _MODEL = re.compile(rb'"model"\s*:\s*("[^"\\]{1,200}")')
+CONTENT = re.compile(
+    rb'"(?:content|text|reasoning|reasoning_content|refusal|arguments|name)"\s*:\s*"[^"]|'
+    rb'"finish_reason"\s*:\s*"|\[DONE\]'
+)
+"""What is in an event with which an answer has begun, for good."""
 _LATEST = 16
 
 
@@ -99,6 +104,11 @@ class StreamTap:
         """Return what the provider calls the model that answers; None as long as it has not said."""
         found = _MODEL.search(self._first)
         return None if found is None else model_name(found[1])
+
+    @property
+    def latest_event(self) -> bytes:
+        """Return what was passed on last."""
+        return self._latest[-1] if self._latest else b""
 
     def _feed_slowly(self, piece: bytes) -> bytes:
         data = self._held + piece

@@ -70,6 +70,12 @@ class Cell:
         """Count a request that has been admitted to this endpoint, or is about to ask for admission."""
         self.in_flight += 1
 
+    def move(self, other: Cell) -> Cell:
+        """Let another cell have a request that this one began; return it."""
+        self.in_flight -= 1
+        other.in_flight += 1
+        return other
+
     def end(
         self,
         status: int,

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from ..config import EndpointConfig, GatewayConfig, LimitConfig, ModelConfig, TariffConfig
+from ..config import (
+    DeploymentConfig,
+    EndpointConfig,
+    GatewayConfig,
+    LimitConfig,
+    ModelConfig,
+    Order,
+    TariffConfig,
+)
 from ..errors import ConfigFault, Forbidden, NotFound, RequestFault
 from ..metrics import Cell, Metrics
 from ..providers.base import Provider
@@ -16,6 +24,8 @@ from ..upstream.base import Origin, Target
 from ..usage.price import CONFIGURED, Period, Price, Rates, Tariff
 from ..usage.table import PriceTable
 from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, Caller, Operation, Timeouts
+from .health import Health, Healths
+from .order import RetryBudget, ordered
 
 _CUT_OUT = b"..."
 _SHORTEST_SECRET = 8
@@ -38,6 +48,16 @@ class Deployment:
     timeouts: Timeouts
     secrets: tuple[bytes, ...] = field(repr=False)
     price: Price | None = None
+    name: str = "1"
+    weight: float = 1.0
+    priority: int = 1
+    health: Health = field(default_factory=Health)
+    cells: Mapping[Operation, Cell] = field(default_factory=dict)
+
+    @property
+    def rate(self) -> int | None:
+        """Return what a thousand tokens of input and of output cost together, for comparing; or None."""
+        return None if self.price is None else self.price.estimate_nanousd(1000, 1000)
 
     def without_secrets(self, data: bytes) -> bytes:
         """Cut out the host's credentials, which some hosts quote where something went wrong."""
@@ -51,7 +71,8 @@ class Deployment:
 class Endpoint:
     """What callers name as `model`. `scope` is the full name of the one that it needs besides the usual.
 
-    `operation` is the one of its type; `cells` count each that it serves.
+    `operation` is the one of its type; `cells` count each that it serves, at its first deployment.
+    `fallbacks` stand in for it.
     """
 
     name: str
@@ -60,8 +81,32 @@ class Endpoint:
     scope: str | None
     is_hidden: bool
     limit: LimitConfig | None
-    deployment: Deployment
+    deployments: tuple[Deployment, ...]
     cells: Mapping[Operation, Cell]
+    order: Order = "weighted"
+    retries: int = 0
+    aliases: tuple[str, ...] = ()
+    fallbacks: list[Endpoint] = field(default_factory=list)
+    budget: RetryBudget = field(default_factory=RetryBudget)
+
+    @property
+    def deployment(self) -> Deployment:
+        """Return the first one of the configuration."""
+        return self.deployments[0]
+
+    @property
+    def has_choice(self) -> bool:
+        """Say whether there is another way than one attempt at one deployment."""
+        return len(self.deployments) > 1 or self.retries > 0 or bool(self.fallbacks)
+
+    def route(self, operation: Operation, now: float, draw: Callable[[], float]) -> list[Deployment]:
+        """Return the deployments in the order in which to try them, those of stand-ins last."""
+        mine = [each for each in self.deployments if operation in each.targets]
+        found = ordered(mine, self.order, now, draw)
+        for other in self.fallbacks:
+            theirs = [each for each in other.deployments if operation in each.targets]
+            found += ordered(theirs, other.order, now, draw)
+        return found
 
     def is_open_to(self, caller: Caller) -> bool:
         """Say whether this caller may use it."""
@@ -78,6 +123,7 @@ class Catalogue:
 
     def __init__(self, endpoints: Iterable[Endpoint]) -> None:
         self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
+        self._aliases = {alias: each for each in self._endpoints.values() for alias in each.aliases}
 
     def __len__(self) -> int:
         return len(self._endpoints)
@@ -88,7 +134,8 @@ class Catalogue:
         return frozenset(
             target.origin
             for each in self._endpoints.values()
-            for target in each.deployment.targets.values()
+            for deployment in each.deployments
+            for target in deployment.targets.values()
         )
 
     def endpoint(self, asked_model: str, operation: Operation, caller: Caller) -> Endpoint:
@@ -97,7 +144,7 @@ class Catalogue:
         `NotFound` when there is no such endpoint, as far as this caller may know; `Forbidden` without its
         scope; `RequestFault` when it is of another type.
         """
-        found = self._endpoints.get(asked_model)
+        found = self._endpoints.get(asked_model) or self._aliases.get(asked_model)
         if found is None or not found.is_known_to(caller):
             raise self._not_found(asked_model, caller)
         if found.scope is not None and found.scope not in caller.scopes:
@@ -122,7 +169,7 @@ class Catalogue:
 
     def described(self, name: str, caller: Caller) -> Endpoint:
         """Return one that a caller may use; `NotFound` and `Forbidden` as `endpoint` has them."""
-        found = self._endpoints.get(name)
+        found = self._endpoints.get(name) or self._aliases.get(name)
         if found is None or not found.is_known_to(caller):
             raise self._not_found(name, caller)
         if not found.is_open_to(caller):
@@ -151,56 +198,86 @@ def build(
     full_scope: Callable[[str], str],
     prices: PriceTable | None = None,
     limits: Mapping[str, LimitConfig | None] | None = None,
+    healths: Healths | None = None,
 ) -> Catalogue:
     """Make the catalogue of a configuration.
 
     `make` turns an endpoint's model into its provider, `full_scope` turns `premium` into the Hub's
     `custom:NAME:premium`. `prices` are those of endpoints without a price of their own, `limits` those
-    that staff set in the place of the configuration's. `ConfigFault` names the endpoint that cannot be
+    that staff set in the place of the configuration's, `healths` what is known of how deployments fare.
+    `ConfigFault` names the endpoint that cannot be
     served.
     """
     overlaid = [replace(each, limit=(limits or {}).get(each.name, each.limit)) for each in config.endpoints]
-    return Catalogue([_endpoint(each, make, metrics, full_scope, prices) for each in overlaid])
+    healths = healths or Healths()
+    builder = _Builder(make, metrics, full_scope, prices, healths)
+    endpoints = {each.name: builder.endpoint(each) for each in overlaid}
+    for each in overlaid:
+        endpoints[each.name].fallbacks.extend(endpoints[name] for name in each.fallbacks)
+    healths.keep_only({(each.name, own.name) for each in endpoints.values() for own in each.deployments})
+    return Catalogue(endpoints.values())
 
 
-def _endpoint(
-    config: EndpointConfig,
-    make: Callable[[ModelConfig], Provider],
-    metrics: Metrics,
-    full_scope: Callable[[str], str],
-    prices: PriceTable | None,
-) -> Endpoint:
-    operation = OPERATION_OF[config.endpoint_type]
-    provider = make(config.model)
-    try:
-        targets = {each: provider.target(each) for each in provider.speaks(config.endpoint_type)}
-    except ValueError as error:
-        raise ConfigFault(f"{config.path}.model.config", f"makes no usable URL: {error}") from None
-    sent_model = config.model.name
-    raw = None if sent_model is None else msgspec.Raw(msgspec.json.encode(sent_model))
-    return Endpoint(
-        name=config.name,
-        operation=operation,
-        description=config.description,
-        scope=None if config.scope is None else full_scope(config.scope),
-        is_hidden=config.hidden,
-        limit=config.limit,
-        deployment=Deployment(
-            provider, targets, raw, config.timeouts, _secrets(provider), _price(config, provider, prices)
-        ),
-        cells={
-            each: metrics.cell(
-                endpoint=config.name,
-                operation=each.name,
-                provider=provider.name,
-                model=sent_model or config.name,
-            )
-            for each in targets
-        },
-    )
+@dataclass(frozen=True, slots=True)
+class _Builder:
+    """Makes endpoints of their configuration; what it has is what `build` got."""
+
+    make: Callable[[ModelConfig], Provider]
+    metrics: Metrics
+    full_scope: Callable[[str], str]
+    prices: PriceTable | None
+    healths: Healths
+
+    def endpoint(self, config: EndpointConfig) -> Endpoint:
+        deployments = tuple(self._deployment(config, each) for each in config.deployments)
+        cells = {
+            operation: cell for each in reversed(deployments) for operation, cell in each.cells.items()
+        }
+        return Endpoint(
+            name=config.name,
+            operation=OPERATION_OF[config.endpoint_type],
+            description=config.description,
+            scope=None if config.scope is None else self.full_scope(config.scope),
+            is_hidden=config.hidden,
+            limit=config.limit,
+            deployments=deployments,
+            cells=cells,
+            order=config.order,
+            retries=config.retries,
+            aliases=config.aliases,
+        )
+
+    def _deployment(self, endpoint: EndpointConfig, config: DeploymentConfig) -> Deployment:
+        provider = self.make(config.model)
+        try:
+            targets = {each: provider.target(each) for each in provider.speaks(endpoint.endpoint_type)}
+        except ValueError as error:
+            raise ConfigFault(f"{config.path}.model.config", f"makes no usable URL: {error}") from None
+        sent_model = config.model.name
+        return Deployment(
+            provider,
+            targets,
+            None if sent_model is None else msgspec.Raw(msgspec.json.encode(sent_model)),
+            config.timeouts,
+            _secrets(provider),
+            _price(config, provider, self.prices),
+            name=config.name,
+            weight=config.weight,
+            priority=config.priority,
+            health=self.healths.of(endpoint.name, config.name),
+            cells={
+                each: self.metrics.cell(
+                    endpoint=endpoint.name,
+                    operation=each.name,
+                    provider=provider.name,
+                    model=sent_model or endpoint.name,
+                )
+                for each in targets
+            },
+        )
 
 
-def _price(config: EndpointConfig, provider: Provider, prices: PriceTable | None) -> Price | None:
+def _price(config: DeploymentConfig, provider: Provider, prices: PriceTable | None) -> Price | None:
     """Return the operator's price, else the one of the table; what a provider reports comes with it."""
     if config.price is not None:
         return Price(tuple(map(_tariff, config.price)), CONFIGURED)

@@ -1,0 +1,311 @@
+"""The model answers although a provider does not: what the caller sees, who was tried, what is kept."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from expected import ExpectedLog
+from fakes import anthropic as claude
+from fakes.upstream import (
+    FIN,
+    RESET,
+    STALL,
+    FakeUpstream,
+    Gate,
+    Raw,
+    Reply,
+    chat_chunk,
+    chat_completion,
+    happened,
+    sse,
+)
+from served import KEY, WAYS, Served, endpoint, served
+from test_accounting import rows
+from test_gateway import POSTS, post
+
+every_way = pytest.mark.parametrize("way", WAYS)
+
+ERROR_EVENT = b'data: {"error":{"message":"overloaded","type":"server_error","code":"busy"}}\n\n'
+ROLE = sse(chat_chunk({"role": "assistant", "content": ""}))
+
+
+def deployment(name: str, up: FakeUpstream, **more: Any) -> dict[str, Any]:
+    return {"name": name, "model": endpoint("x", up)["model"], **more}
+
+
+def chat(*deployments: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"name": "chat", "endpoint_type": "llm/v1/chat", "deployments": list(deployments), **more}
+
+
+@asynccontextmanager
+async def routed(
+    folder: Path, *ups: FakeUpstream, others: list[dict[str, Any]] | None = None, **more: Any
+) -> AsyncIterator[Served]:
+    """Run a gateway whose endpoint tries a, b, … in this order."""
+    kept = {name: more.pop(name) for name in ("retries", "fallbacks", "order", "timeouts") if name in more}
+    tiers = [deployment("abcd"[index], up, priority=index + 1) for index, up in enumerate(ups)]
+    ledger = {"url": f"sqlite:///{folder}/l.sqlite", "flush_s": 0.01}
+    endpoints = [chat(*tiers, **kept), *(others or [])]
+    async with served(None, endpoints, config={"ledger": ledger}, **more) as running:
+        yield running
+
+
+FAILURES: list[tuple[str, Any]] = [
+    ("upstream_unreachable", Raw.of(RESET)),
+    ("upstream_unreachable", Raw.of(FIN)),
+    ("upstream_error", Reply.error(500, "Oops")),
+    ("upstream_error", Reply.error(503, "Busy", headers=[("Retry-After", "9")])),
+    ("upstream_rate_limited", Reply.error(429, "Slow down.")),
+    ("upstream_auth_error", Reply.error(401, "Bad key")),
+    ("upstream_not_found", Reply.error(404, "No such model")),
+    ("upstream_broken", Reply(headers=[("Content-Type", "text/html")], body=[b"<html>"])),
+    ("upstream_timeout", Raw.of(STALL)),
+]
+STREAM_FAILURES: list[tuple[str, Any]] = [
+    ("upstream_broken", Reply.stream(FIN)),
+    ("upstream_broken", Reply.stream(*ROLE, FIN)),
+    ("upstream_broken", Reply.stream(*ROLE, RESET)),
+    ("upstream_error", Reply.stream(ERROR_EVENT)),
+    ("upstream_error", Reply.stream(*ROLE, ERROR_EVENT, b"data: [DONE]\n\n")),
+    ("upstream_timeout", Reply.stream(*ROLE, STALL)),
+]
+QUICK = {"first_byte_s": 0.3, "idle_s": 0.3}
+
+
+@every_way
+@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize(("slug", "script"), FAILURES)
+async def test_another_deployment_answers(
+    way: str, is_stream: bool, slug: str, script: Any, tmp_path: Path
+) -> None:
+    with FakeUpstream(key=KEY) as a, FakeUpstream(key=KEY) as b:
+        a.script(script, script)  # a client sends again on a connection that was closed before any answer
+        async with routed(tmp_path, a, b, timeouts=QUICK, **WAYS[way]) as running:
+            answer = await running.chat(stream=is_stream)
+            assert answer.status == 200
+            assert answer.headers["x-ai-gateway-deployment"] == "b"
+            assert answer.headers["x-ai-gateway-attempts"] == "2"
+            assert b.text.split()[0] in answer.body.decode()
+            assert len(b.requests) == 1
+            (row,) = await rows(running)
+            assert (row["outcome"], row["attempts"]) == ("ok", 2)
+            assert [(each["number"], each["outcome"]) for each in row["tries"]] == [(1, slug), (2, "ok")]
+
+
+@every_way
+@pytest.mark.parametrize(("slug", "script"), STREAM_FAILURES)
+async def test_a_stream_that_fails_before_its_first_content_is_answered_by_another(
+    way: str, slug: str, script: Any, tmp_path: Path
+) -> None:
+    with FakeUpstream(key=KEY) as a, FakeUpstream(key=KEY) as b:
+        a.script(script)
+        async with routed(tmp_path, a, b, timeouts=QUICK, **WAYS[way]) as running:
+            answer = await running.chat(stream=True)
+            assert answer.status == 200
+            assert b"overloaded" not in answer.body
+            assert answer.body.count(b'"role"') == 1
+            assert answer.body.endswith(b"data: [DONE]\n\n")
+            (row,) = await rows(running)
+            assert [each["outcome"] for each in row["tries"]] == [slug, "ok"]
+
+
+@every_way
+async def test_once_content_is_sent_nobody_else_is_tried(
+    way: str, tmp_path: Path, expected_log: ExpectedLog
+) -> None:
+    with FakeUpstream(key=KEY) as a, FakeUpstream(key=KEY) as b:
+        a.script(Reply.stream(*ROLE, *sse(chat_chunk({"content": "one"})), FIN))
+        async with routed(tmp_path, a, b, **WAYS[way]) as running:
+            answer = await running.chat(stream=True)
+            assert answer.headers["x-ai-gateway-deployment"] == "a"
+            assert b'"upstream_broken"' in answer.body
+            assert b"[DONE]" not in answer.body
+            assert b.requests == []
+    expected_log.take("upstream_broken")
+
+
+@every_way
+async def test_held_pieces_come_with_the_first_content_in_order(way: str, tmp_path: Path) -> None:
+    gate = Gate()
+    first, rest = sse(chat_chunk({"content": "one"})), sse(chat_chunk({}, finish_reason="stop"))
+    with FakeUpstream(key=KEY) as a, FakeUpstream(key=KEY) as b:
+        a.script(Reply.stream(*ROLE, *ROLE, *first, gate, *rest, b"data: [DONE]\n\n"))
+        async with routed(tmp_path, a, b, **WAYS[way]) as running:
+            reader, writer = await asyncio.open_connection("127.0.0.1", running.service.port)
+            writer.write(post({**POSTS["chat"][1], "stream": True}, "v1/chat/completions"))
+            begun = await reader.readuntil(b'"one"')
+            assert begun.count(b'"role"') >= 2
+            gate.set()
+            await reader.readuntil(b"[DONE]")
+            writer.close()
+
+
+@every_way
+async def test_a_wrong_request_is_answered_at_once(way: str, tmp_path: Path) -> None:
+    with FakeUpstream(key=KEY) as a, FakeUpstream(key=KEY) as b:
+        a.script(Reply.error(400, "No such thing"), Reply.error(400, "No such thing"))
+        async with routed(tmp_path, a, b, **WAYS[way]) as running:
+            for _ in range(2):
+                assert (await running.chat()).status == 400
+            assert b.requests == []
+            assert len(a.requests) == 2  # it does not rest either
+
+
+@every_way
+async def test_when_all_fail_the_last_failure_is_told(
+    way: str, tmp_path: Path, expected_log: ExpectedLog
+) -> None:
+    with FakeUpstream(key=KEY) as a, FakeUpstream(key=KEY) as b:
+        a.script(Reply.error(500, "first"))
+        b.script(Reply.error(503, "second"))
+        async with routed(tmp_path, a, b, **WAYS[way]) as running:
+            answer = await running.chat()
+            assert (answer.status, answer.error["message"]) == (503, "second")
+            assert answer.headers["x-ai-gateway-attempts"] == "2"
+            (row,) = await rows(running)
+            assert [each["status"] for each in row["tries"]] == [500, 503]
+            assert row["cost_nanousd"] is None
+    expected_log.take("upstream_error")
+
+
+async def test_who_failed_rests_and_is_found_well_by_one(tmp_path: Path) -> None:
+    with FakeUpstream(key=KEY) as a, FakeUpstream(key=KEY) as b:
+        a.script(Reply.error(503, "Busy", headers=[("retry-after-ms", "200")]))
+        async with routed(tmp_path, a, b) as running:
+            for _ in range(3):
+                await running.chat()
+            assert (len(a.requests), len(b.requests)) == (1, 3)
+            await asyncio.sleep(0.25)
+            assert (await running.chat()).headers["x-ai-gateway-deployment"] == "a"
+            assert (await running.chat()).headers["x-ai-gateway-deployment"] == "a"
+
+
+async def test_when_all_rest_they_are_tried_all_the_same(tmp_path: Path) -> None:
+    with FakeUpstream(key=KEY) as a, FakeUpstream(key=KEY) as b:
+        busy = Reply.error(503, "Busy", headers=[("Retry-After", "600")])
+        a.script(busy)
+        b.script(busy)
+        async with routed(tmp_path, a, b, retries=1) as running:
+            assert (await running.chat()).status == 200
+
+
+async def test_retries_try_the_same_again(tmp_path: Path) -> None:
+    with FakeUpstream(key=KEY) as a:
+        a.script(Reply.error(500, "1"), Reply.error(500, "2"))
+        async with routed(tmp_path, a, retries=2) as running:
+            answer = await running.chat()
+            assert (answer.status, answer.headers["x-ai-gateway-attempts"]) == (200, "3")
+
+
+async def test_another_endpoint_stands_in_at_its_own_price(tmp_path: Path) -> None:
+    with FakeUpstream(key=KEY) as a, FakeUpstream(key=KEY) as b:
+        a.script(Reply.error(500, "Oops"))
+        b.script(
+            Reply.json({**chat_completion("Hi"), "usage": {"prompt_tokens": 1, "completion_tokens": 0}})
+        )
+        other = endpoint("other", b, price={"input_per_mtok": 5})
+        async with routed(tmp_path, a, fallbacks=["other"], others=[other]) as running:
+            assert (await running.chat()).status == 200
+            (row,) = await rows(running)
+            assert (row["endpoint"], row["cost_nanousd"]) == ("chat", 5_000)
+
+
+@every_way
+async def test_leaving_ends_the_attempt_and_no_other_follows(way: str, tmp_path: Path) -> None:
+    with FakeUpstream(key=KEY) as a, FakeUpstream(key=KEY) as b:
+        a.script(Raw.of(STALL))
+        async with routed(tmp_path, a, b, **WAYS[way]) as running:
+            _, writer = await asyncio.open_connection("127.0.0.1", running.service.port)
+            writer.write(post(POSTS["chat"][1], "v1/chat/completions"))
+            request = await a.taken()
+            writer.close()
+            await happened(request.closed)
+            (row,) = await rows(running)
+            assert (row["outcome"], row["attempts"]) == ("caller_left", 1)
+            assert b.requests == []
+            health = running.service.gateway.catalogue._endpoints["chat"].deployments[0].health
+            assert (health.in_flight, health.total_failures) == (0, 0)
+
+
+async def test_messages_go_to_those_who_speak_them(tmp_path: Path) -> None:
+    with FakeUpstream(key=KEY) as plain, FakeUpstream(is_strict=False) as up:
+        up.script(claude.error(529, "overloaded_error", "Overloaded"), claude.Claude(KEY))
+        config = {"anthropic_api_key": KEY, "anthropic_api_base": f"{up.url}/v1"}
+        model = {"provider": "anthropic", "name": "claude-sonnet-4-5", "config": config}
+        places = [deployment("a", plain), {"name": "b", "model": model}, {"name": "c", "model": model}]
+        async with served(None, [chat(*places)]) as running:
+            body = {"model": "chat", "max_tokens": 5, "messages": [{"role": "user", "content": "Hi"}]}
+            answer = await running.ask("POST", "v1/messages", {**body, "stream": True})
+            assert answer.status == 200
+            assert answer.body.count(b"message_start") == 2  # the event's name, and its type
+            assert plain.requests == []
+
+
+async def test_aliases_are_names_like_any_other(tmp_path: Path) -> None:
+    with FakeUpstream(key=KEY) as up:
+        async with served(
+            None, [{**endpoint("chat", up), "aliases": ["meta/llama:70b", "gpt-4"]}]
+        ) as running:
+            for name in ("chat", "meta/llama:70b", "gpt-4"):
+                assert (await running.chat(model=name)).status == 200
+            assert (await running.ask("GET", "v1/models/gpt-4")).json["id"] == "chat"
+            assert [each["id"] for each in (await running.ask("GET", "v1/models")).json["data"]] == ["chat"]
+
+
+async def test_a_reload_keeps_how_they_fare(tmp_path: Path) -> None:
+    with FakeUpstream(key=KEY) as a, FakeUpstream(key=KEY) as b:
+        a.script(Reply.error(503, "Busy", headers=[("Retry-After", "600")]))
+        async with routed(tmp_path, a, b) as running:
+            await running.chat()
+            await running.service.reload()
+            await running.chat()
+            assert (len(a.requests), len(b.requests)) == (1, 2)
+
+
+async def test_chaos_loses_no_request_that_somebody_could_have_served(tmp_path: Path) -> None:
+    """Two of three fail at random, in every way; the third is well: all are answered, nothing is left."""
+    chance = random.Random(5)
+
+    def moody(request: Any) -> Any:
+        if chance.random() < 0.5:
+            kinds = STREAM_FAILURES if request.document.get("stream") else FAILURES
+            return chance.choice([script for _, script in kinds[:-1]])
+        if request.document.get("stream"):
+            chunks = sse(chat_chunk({"content": "well"}), chat_chunk({}, finish_reason="stop"))
+            return Reply.stream(*ROLE, *chunks, b"data: [DONE]\n\n")
+        return Reply.json(chat_completion("well"))
+
+    with ExitStack() as stack:
+        a, b, c = (stack.enter_context(FakeUpstream(key=KEY)) for _ in range(3))
+        a.always(moody)
+        b.always(moody)
+        places = [deployment(name, up) for name, up in (("a", a), ("b", b), ("c", c))]
+        ledger = {"url": f"sqlite:///{tmp_path}/l.sqlite", "flush_s": 0.01}
+        policies = [{"resource": "concurrency", "limit": 1000}]
+        config = {"ledger": ledger, "policies": policies}
+        async with served(None, [chat(*places)], config=config) as running:
+            statuses: Counter[int] = Counter()
+            for _ in range(15):
+                answers = await asyncio.gather(
+                    *(running.chat(stream=chance.random() < 0.5) for _ in range(20))
+                )
+                statuses.update(answer.status for answer in answers)
+                assert all(b'"error"' not in answer.body for answer in answers)
+            assert statuses == {200: 300}
+            found = await rows(running)
+            assert len(found) == 300
+            assert {row["outcome"] for row in found} == {"ok"}
+            assert all(len(row["tries"]) == row["attempts"] for row in found)
+            assert max(row["attempts"] for row in found) > 1
+            for each in running.service.gateway.catalogue._endpoints["chat"].deployments:
+                assert each.health.in_flight == 0
+                assert all(cell.in_flight == 0 for cell in each.cells.values())
+            counters: Any = running.service.books.counters
+            assert counters.open_reservations == 0
