@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from expected import ExpectedLog
 from fakes import anthropic as claude
+from fakes.hub import ACCESS
 from fakes.upstream import (
     FIN,
     RESET,
@@ -309,3 +310,23 @@ async def test_chaos_loses_no_request_that_somebody_could_have_served(tmp_path: 
                 assert all(cell.in_flight == 0 for cell in each.cells.values())
             counters: Any = running.service.books.counters
             assert counters.open_reservations == 0
+
+
+async def test_staff_and_metrics_see_who_rests_and_why(tmp_path: Path) -> None:
+    with FakeUpstream(key=KEY) as a, FakeUpstream(key=KEY) as b:
+        a.script(Reply.error(503, "Busy", headers=[("Retry-After", "600")]))
+        async with routed(tmp_path, a, b) as running:
+            await running.chat()
+            token = running.knows("t-root", ACCESS, "custom:ai-gateway:admin", name="root")
+            answer = await running.ask("GET", "api/deployments", token=token)
+            first, second = answer.json["deployments"]
+            assert (first["state"], first["reason"], first["failures"]) == ("resting", "upstream_error", 1)
+            assert 590 < first["rests_s"] <= 600
+            assert (second["state"], second["reason"], second["in_flight"]) == ("ready", None, 0)
+            assert KEY not in answer.body.decode()
+            assert "127.0.0.1" not in answer.body.decode()
+            text = running.service.metrics.render()[0].decode()
+    space = "jupyterhub_ai_gateway_deployment"
+    assert f'{space}_failures_total{{deployment="a",endpoint="chat"}} 1.0' in text
+    assert f'{space}_resting{{deployment="a",endpoint="chat"}} 1.0' in text
+    assert f'{space}_resting{{deployment="b",endpoint="chat"}} 0.0' in text

@@ -131,6 +131,7 @@ class Service:
         if self.books.ledger is not None:
             self.metrics.watch_ledger(self.books.ledger)
         self.metrics.watch_limits(self.books.counts)
+        self.metrics.watch_deployments(lambda: self.gateway.catalogue.states(time.monotonic()))
         self.metrics.watch_connections(lambda: self.client.open_connections)
         self.metrics.watch_configuration(self.configuration)
         self.metrics.watch_version(__version__)

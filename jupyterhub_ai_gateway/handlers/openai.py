@@ -189,6 +189,8 @@ def model_card(endpoint: Endpoint, created: int) -> dict[str, object]:
     }
     if endpoint.description is not None:
         card["description"] = endpoint.description
+    if endpoint.aliases:
+        card["aliases"] = list(endpoint.aliases)
     if endpoint.limit is not None:
         limit = endpoint.limit
         card["limit"] = {"calls": limit.calls, "renewal_period": limit.renewal_period, "key": limit.key}

@@ -151,6 +151,16 @@ PATHS = (
     ),
     UsagePath(
         "get",
+        "/api/deployments",
+        "listDeployments",
+        ADMIN_SCOPE,
+        "Deployments",
+        "Where the models run, and how each place fares: ready, or resting and why.",
+        (),
+        thing("deployments", deployments=_LIST),
+    ),
+    UsagePath(
+        "get",
         "/api/audit",
         "listAudit",
         ADMIN_SCOPE,

@@ -23,6 +23,7 @@ from ..auth import TokenResolver
 from ..config.model import RESOURCES
 from ..errors import LimitsUnavailable, NotFound, RequestFault
 from ..limits import Gate, QuotaRule, StoreUnavailable
+from ..router import Deployment, Endpoint
 from ..storage import AuditRow, Database, OverrideRow, StorageUnavailable
 from ..storage.database import new_id
 from ..usage.ledger import Ledger
@@ -377,6 +378,45 @@ class OverrideHandler(AccountHandler):
         self.finish()
 
 
+class DeploymentsHandler(AccountHandler):
+    """`GET /api/deployments`: where the models run, and how each place fares. Never its address or key."""
+
+    @override
+    async def get(self) -> None:
+        self.require_admin()
+        now = time.monotonic()
+        self.write_json(
+            {
+                "deployments": [
+                    deployment_of(endpoint, each, now)
+                    for endpoint in self.gateway.catalogue.all
+                    for each in endpoint.deployments
+                ]
+            }
+        )
+
+
+def deployment_of(endpoint: Endpoint, deployment: Deployment, now: float) -> dict[str, Any]:
+    """Describe a deployment and its health; times in seconds."""
+    health = deployment.health
+    rests_s = health.rests_until - now
+    return {
+        "endpoint": endpoint.name,
+        "deployment": deployment.name,
+        "provider": deployment.provider.name,
+        "model": deployment.provider.model_name,
+        "priority": deployment.priority,
+        "weight": deployment.weight,
+        "state": "resting" if rests_s > 0 else "ready",
+        "reason": health.reason,
+        "rests_s": round(rests_s, 3) if rests_s > 0 else None,
+        "in_flight": health.in_flight if endpoint.has_choice else None,
+        "latency_s": None if health.latency_s is None else round(health.latency_s, 3),
+        "failures": health.total_failures if endpoint.has_choice else None,
+        "price_source": None if deployment.price is None else deployment.price.source,
+    }
+
+
 class AuditHandler(AccountHandler):
     """`GET /api/audit`: what staff did, newest first."""
 
@@ -506,6 +546,7 @@ ROUTES: tuple[tuple[str, type[web.RequestHandler], dict[str, Any]], ...] = (
     ("api/export", ExportHandler, {}),
     ("api/overrides", OverridesHandler, {}),
     ("api/overrides/([A-Za-z0-9_]{1,80})", OverrideHandler, {}),
+    ("api/deployments", DeploymentsHandler, {}),
     ("api/audit", AuditHandler, {}),
 )
 """Patterns below the prefix, who answers them, and with what arguments."""

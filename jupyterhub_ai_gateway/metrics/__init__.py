@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from .cells import Cell
-from .export import AuthCache, ConfigurationState, Metrics, Snapshot
+from .export import AuthCache, ConfigurationState, DeploymentState, Metrics, Snapshot
 from .families import FAMILIES, NAMESPACE, reference
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "AuthCache",
     "Cell",
     "ConfigurationState",
+    "DeploymentState",
     "Metrics",
     "Snapshot",
     "reference",

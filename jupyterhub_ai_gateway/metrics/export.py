@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry, Metric, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -66,6 +66,15 @@ class LedgerState(Protocol):
         """Say whether the database takes nothing now."""
 
 
+class DeploymentState(NamedTuple):
+    """How one deployment fares; `failures` are all that there ever were."""
+
+    endpoint: str
+    deployment: str
+    failures: int
+    is_resting: bool
+
+
 class Metrics:
     """All counts of one process.
 
@@ -90,6 +99,7 @@ class Metrics:
         self._version: str | None = None
         self._ledger: LedgerState | None = None
         self._limits: Callable[[], tuple[int, int]] | None = None
+        self._deployments: Callable[[], Iterable[DeploymentState]] | None = None
 
     def cell(self, *, endpoint: str, operation: str, provider: str, model: str) -> Cell:
         """Return the cell of these labels, made when they are new: the same one after a reload.
@@ -136,6 +146,10 @@ class Metrics:
         """Show how many counters there are, and how often their store did not answer."""
         self._limits = counts
 
+    def watch_deployments(self, states: Callable[[], Iterable[DeploymentState]]) -> None:
+        """Show how the deployments of endpoints that have a choice fare."""
+        self._deployments = states
+
     def snapshot(self) -> Snapshot:
         """Copy what is counted now, quickly; to be written out where it does not hold up requests."""
         cells = [cell.copy() for cell in (*self._cells.values(), self._other) if _is_used(cell)]
@@ -153,6 +167,13 @@ class Metrics:
             yield families.BUILD, {(self._version,): 1}
         if self._connections is not None:
             yield families.UPSTREAM_CONNECTIONS, {(): self._connections()}
+        if self._deployments is not None:
+            states = list(self._deployments())
+            names = [(each.endpoint, each.deployment) for each in states]
+            failures = [float(each.failures) for each in states]
+            resting = [float(each.is_resting) for each in states]
+            yield families.DEPLOYMENT_FAILURES, dict(zip(names, failures, strict=True))
+            yield families.DEPLOYMENT_RESTING, dict(zip(names, resting, strict=True))
         if self._ledger is not None:
             yield from _ledger_singles(self._ledger)
         if self._limits is not None:

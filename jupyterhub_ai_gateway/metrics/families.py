@@ -130,6 +130,15 @@ UPSTREAM_ERRORS = Family(
     "upstream_errors", COUNTER, "Requests that failed at the provider", (*_CELL, "outcome")
 )
 UPSTREAM_CONNECTIONS = Family("upstream_connections", GAUGE, "Open connections to providers, idle or not")
+DEPLOYMENT_FAILURES = Family(
+    "deployment_failures",
+    COUNTER,
+    "Attempts at a deployment that failed by its own fault, of endpoints that have a choice",
+    ("endpoint", "deployment"),
+)
+DEPLOYMENT_RESTING = Family(
+    "deployment_resting", GAUGE, "1 while a deployment rests after failures", ("endpoint", "deployment")
+)
 AUTH_ANSWERS = Family(
     "auth_cache_answers",
     COUNTER,
@@ -169,7 +178,7 @@ BUILD = Family("build_info", GAUGE, "Always 1; the label says which version runs
 FAMILIES = (
     *(DURATION, FIRST_TOKEN, PER_TOKEN, TOKEN_USAGE),
     *(REQUESTS, IN_FLIGHT, TOKEN_TOTAL, UNKNOWN_USAGE, COST, UNPRICED),
-    *(LIMIT_HITS, UPSTREAM_ERRORS, UPSTREAM_CONNECTIONS),
+    *(LIMIT_HITS, UPSTREAM_ERRORS, UPSTREAM_CONNECTIONS, DEPLOYMENT_FAILURES, DEPLOYMENT_RESTING),
     *(LEDGER_ROWS, LEDGER_QUEUE, LEDGER_JOURNAL, LEDGER_AWAY, COUNTERS, STORE_ERRORS),
     *(AUTH_ANSWERS, AUTH_TOKENS, HUB_LOOKUPS, HUB_ERRORS),
     *(RELOADS, LOADED_WELL, LOADED_AT, ENDPOINTS, SERIES, BUILD),

@@ -18,7 +18,7 @@ from ..config import (
     TariffConfig,
 )
 from ..errors import ConfigFault, Forbidden, NotFound, RequestFault
-from ..metrics import Cell, Metrics
+from ..metrics import Cell, DeploymentState, Metrics
 from ..providers.base import Provider
 from ..upstream.base import Origin, Target
 from ..usage.price import CONFIGURED, Period, Price, Rates, Tariff
@@ -157,6 +157,20 @@ class Catalogue:
     def names(self) -> list[str]:
         """Return the names of all, in the configuration's order."""
         return list(self._endpoints)
+
+    def states(self, now: float) -> list[DeploymentState]:
+        """Return how the deployments fare, of those endpoints that have a choice."""
+        return [
+            DeploymentState(each.name, own.name, own.health.total_failures, own.health.is_resting(now))
+            for each in self._endpoints.values()
+            if each.has_choice
+            for own in each.deployments
+        ]
+
+    @property
+    def all(self) -> list[Endpoint]:
+        """Return every endpoint, for those who look after them."""
+        return list(self._endpoints.values())
 
     def operation_of(self, name: str) -> Operation | None:
         """Return the operation of an endpoint's type; None when there is no such endpoint."""

@@ -357,3 +357,64 @@ def test_schema_is_a_schema_and_refuses_what_parse_refuses() -> None:
     ]
     assert [VALIDATOR.is_valid(document) for document in wrong] == [False] * len(wrong)
     assert VALIDATOR.is_valid({"endpoints": [entry()]})
+
+
+def deployed(*deployments: Any, **more: Any) -> dict[str, Any]:
+    document = entry(deployments=list(deployments), **more)
+    del document["model"]
+    return document
+
+
+def test_deployments_stand_in_the_place_of_a_model() -> None:
+    first = {"name": "a", "model": model(), "weight": 2, "priority": 3, "timeouts": {"idle_s": 5}}
+    config = read(
+        {"endpoints": [deployed(first, {"model": model()}, order="cheapest", retries=2, aliases=["x/y"])]}
+    )
+    (found,) = config.endpoints
+    assert [(each.name, each.weight, each.priority) for each in found.deployments] == [
+        ("a", 2.0, 3),
+        ("2", 1.0, 1),
+    ]
+    assert found.deployments[0].timeouts.idle_s == 5
+    assert (found.order, found.retries, found.aliases) == ("cheapest", 2, ("x/y",))
+    assert found.model is found.deployments[0].model
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "problem"),
+    [
+        (entry(deployments=[]), "endpoints[0].deployments: stands beside a model"),
+        (deployed(), "endpoints[0].deployments: must be a list of deployments"),
+        (deployed(7), "endpoints[0].deployments[0]: must be a mapping"),
+        (deployed({}), "endpoints[0].deployments[0].model: is required"),
+        (deployed({"model": model(), "colour": 1}), "endpoints[0].deployments[0].colour: is not a key"),
+        (
+            deployed({"model": model(), "weight": -1}),
+            "endpoints[0].deployments[0].weight: must be a number",
+        ),
+        (
+            deployed({"model": model(), "priority": 0}),
+            "endpoints[0].deployments[0].priority: must be a whole",
+        ),
+        (
+            deployed({"model": model(), "name": "a"}, {"model": model(), "name": "a"}),
+            "endpoints[0].deployments[1].name: must be different",
+        ),
+        (entry(order="random"), "endpoints[0].order: must be weighted"),
+        (entry(retries=99), "endpoints[0].retries: must be a whole number"),
+        (entry(fallbacks=["nope"]), "endpoints[0].fallbacks[0]: 'nope' is no other endpoint"),
+        (entry(fallbacks=["chat"]), "endpoints[0].fallbacks[0]: 'chat' is no other endpoint"),
+        (entry(aliases=["a b"]), "endpoints[0].aliases: must be letters"),
+        (entry(aliases=7), "endpoints[0].aliases: must be a list of names"),
+    ],
+)
+def test_what_is_wrong_with_deployments_is_named_by_its_path(endpoint: Any, problem: str) -> None:
+    with pytest.raises(ConfigFault) as caught:
+        read({"endpoints": [endpoint]})
+    assert problem in str(caught.value)
+
+
+def test_an_alias_is_nobody_else_s_name() -> None:
+    other = entry(name="other", aliases=["chat"])
+    with pytest.raises(ConfigFault, match="'chat' is a name of"):
+        read({"endpoints": [entry(name="chat"), other]})

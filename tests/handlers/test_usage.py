@@ -105,6 +105,7 @@ async def test_what_is_left_is_told_in_the_rules_own_unit(tmp_path: Path) -> Non
         "api/export?user=*",
         "api/overrides",
         "api/audit",
+        "api/deployments",
         "api/2.0/gateway/limits/chat",
         "api/2.0/endpoints/limits/chat",
     ],
