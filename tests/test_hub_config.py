@@ -69,7 +69,9 @@ def test_managed_service(managed: Callable[..., Config], config_file: Path) -> N
         "url": "http://127.0.0.1:5000",
         "command": [sys.executable, "-m", "jupyterhub_ai_gateway", "--config", str(config_file)],
         "oauth_no_confirm": True,
-        "oauth_client_allowed_scopes": [f"custom:ai-gateway:{operation}" for operation in OPERATIONS],
+        "oauth_client_allowed_scopes": [
+            f"custom:ai-gateway:{operation}" for operation in (*OPERATIONS, "admin")
+        ],
     }
 
 
@@ -81,6 +83,14 @@ def test_managed_service_with_all_that_it_takes(managed: Callable[..., Config], 
     assert (service["name"], service["url"]) == ("llm", "http://hub:5001")
     assert service["command"][3:] == ["--config", str(config_file), "--metrics"]
     assert service["environment"] == {"OPENAI_API_KEY": "sk-1"}
+
+
+def test_directory_lets_the_gateway_read_groups_and_roles(managed: Callable[..., Config]) -> None:
+    c = managed(directory=True)
+    found = role(c, "ai-gateway-directory")
+    assert found["services"] == ["ai-gateway"]
+    assert "read:groups" in found["scopes"]
+    assert not [each for each in managed().JupyterHub.load_roles if each["name"] == "ai-gateway-directory"]
 
 
 def test_traits_file_instead_of_a_configuration_file() -> None:

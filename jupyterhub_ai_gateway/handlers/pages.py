@@ -12,6 +12,7 @@ from typing import Any
 from tornado import web
 from typing_extensions import override
 
+from ..vocabulary import ADMIN
 from .base import BaseHandler
 from .login import PageHandler, accepts_html
 from .openapi import OAuthUrls, document
@@ -108,25 +109,35 @@ class DocsHandler(PageHandler):
 
     operation = "docs:read"
 
+    template = "docs.html"
+
     @override
     def get(self) -> None:
-        """Write the page; its script asks `/openapi.json` for the rest."""
+        """Write the page; its script asks the API for the rest."""
         self.set_header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         self.set_header("Cache-Control", "no-store")
         self.set_header("Referrer-Policy", "same-origin")
         self.set_header("X-Content-Type-Options", "nosniff")
         site = site_of(self)
+        rules = self.hub_auth.resolver.rules
         self.render(
-            "docs.html",
+            self.template,
             site=site,
             asset=site.asset_url,
             user=self.caller.name,
+            is_admin=rules.scope(ADMIN) in self.caller.scopes,
             xsrf=self.xsrf_token.decode(),
         )
 
     @override
     def get_template_path(self) -> str:
         return str(TEMPLATES)
+
+
+class UsagePageHandler(DocsHandler):
+    """`/usage`: what the person used and what is left; for holders of the admin scope also of others."""
+
+    template = "usage.html"
 
 
 class AssetHandler(BaseHandler, web.StaticFileHandler):
@@ -154,6 +165,7 @@ class FaviconHandler(AssetHandler):
 ROUTES: tuple[tuple[str, type[web.RequestHandler], dict[str, Any]], ...] = (
     ("", RootHandler, {}),
     ("docs", DocsHandler, {}),
+    ("usage", UsagePageHandler, {}),
     ("openapi.json", OpenAPIHandler, {}),
     (r"static/([a-z]+\.[a-z]+)", AssetHandler, {"path": str(STATIC)}),
     (r"favicon\.ico", FaviconHandler, {"path": str(STATIC)}),

@@ -136,7 +136,7 @@ class Plan:
 
     def asked_by_pages(self) -> list[str]:
         """Return what the token of a browser on our pages asks for; cut in the same way."""
-        return [self.full(scope) for scope in (*OPERATIONS, *self.endpoint_scopes)]
+        return [self.full(scope) for scope in (*OPERATIONS, *self.endpoint_scopes, ADMIN)]
 
 
 def command(config_file: str | Path | None, arguments: Sequence[str]) -> tuple[str, ...]:
