@@ -15,7 +15,7 @@ from .limits import Admission, Gate
 from .storage import AttemptRow, Counter, RequestRow
 from .usage.ledger import Ledger
 from .usage.price import REPORTED, Price
-from .vocabulary import COUNT_TOKENS, Caller, Operation, Usage
+from .vocabulary import COUNTING, Caller, Operation, Usage
 
 CALLER_LEFT = "caller_left"
 OK = "ok"
@@ -114,7 +114,7 @@ def settle(
     estimator = gate.estimator
     if usage is not None and not outcome.slug:
         estimator.learn(endpoint, caller.key, body, usage, outcome.passed_bytes, is_stream)
-    elif operation is not COUNT_TOKENS and _did_work(outcome):
+    elif operation not in COUNTING and _did_work(outcome):
         guess = estimator.of_cut(endpoint, body, outcome.passed_bytes, is_stream)
         usage = outcome.usage = _completed(usage, guess, operation)
     cost, source = _cost(outcome, operation, outcome.price)
@@ -173,7 +173,7 @@ def _completed(usage: Usage | None, guess: Usage, operation: Operation) -> Usage
 
 def _cost(outcome: Outcome, operation: Operation, price: Price | None) -> tuple[int | None, str | None]:
     """Return nanodollars, and who says so: the operator, else the provider, else the table."""
-    if operation is COUNT_TOKENS:
+    if operation in COUNTING:
         return 0, FREE
     usage = outcome.usage
     if outcome.sent_at is None or (usage is None and outcome.slug):

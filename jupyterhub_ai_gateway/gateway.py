@@ -30,7 +30,7 @@ from .router import Catalogue, Deployment, Endpoint
 from .router.health import is_its_own_fault
 from .upstream.base import Client, Exchange
 from .usage.ledger import Ledger
-from .vocabulary import COUNT_TOKENS, EMBEDDINGS, Caller, Operation, utcnow
+from .vocabulary import COUNTING, EMBEDDINGS, Caller, Operation, utcnow
 
 log = logging.getLogger(__name__)
 
@@ -252,7 +252,7 @@ class _Serving:
         """Guess how large the request will be."""
         estimator, name = self.rooms.gate.estimator, self.endpoint.name
         into = estimator.input_tokens(name, self.call.body)
-        if self.call.operation is COUNT_TOKENS:
+        if self.call.operation in COUNTING:
             return Estimate(into, 0, 0)
         out = 0
         if self.call.operation is not EMBEDDINGS:

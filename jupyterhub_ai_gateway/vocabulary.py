@@ -49,6 +49,13 @@ MESSAGES = Operation("messages", "chat:create", "llm/v1/chat", "/messages")
 COUNT_TOKENS = Operation("count_tokens", "chat:create", "llm/v1/chat", "/messages/count_tokens")
 """Anthropic's Messages API: another way to ask for the same, under the same scope."""
 
+RESPONSES = Operation("responses", "chat:create", "llm/v1/chat", "/responses")
+INPUT_TOKENS = Operation("input_tokens", "chat:create", "llm/v1/chat", "/responses/input_tokens")
+"""OpenAI's Responses API: a third way."""
+
+COUNTING = frozenset({COUNT_TOKENS, INPUT_TOKENS})
+"""What only counts, and costs nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:

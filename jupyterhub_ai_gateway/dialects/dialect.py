@@ -7,8 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ..errors import Fault
-from ..vocabulary import CHAT, COMPLETIONS, COUNT_TOKENS, EMBEDDINGS, MESSAGES, Operation
-from . import anthropic, faults, openai_answer, openai_stream
+from ..vocabulary import (
+    CHAT,
+    COMPLETIONS,
+    COUNT_TOKENS,
+    EMBEDDINGS,
+    INPUT_TOKENS,
+    MESSAGES,
+    RESPONSES,
+    Operation,
+)
+from . import anthropic, faults, openai_answer, openai_stream, responses
 from .openai_answer import Answer
 from .openai_stream import StreamTap
 from .opening import Asked
@@ -53,10 +62,21 @@ ANTHROPIC = Dialect(
     beta_header="anthropic-beta",
 )
 
+RESPONSES_API = Dialect(
+    "responses",
+    responses.read_answer,
+    lambda asked: responses.ResponsesTap(),
+    faults.error_object,
+    responses.error_event,
+    responses.CONTENT,
+)
+
 DIALECT_OF: Mapping[Operation, Dialect] = {
     CHAT: OPENAI,
     COMPLETIONS: OPENAI,
     EMBEDDINGS: OPENAI,
     MESSAGES: ANTHROPIC,
     COUNT_TOKENS: ANTHROPIC,
+    RESPONSES: RESPONSES_API,
+    INPUT_TOKENS: RESPONSES_API,
 }

@@ -50,6 +50,8 @@ class StreamTap:
 
     __slots__ = ("_first", "_held", "_hides_usage", "_latest", "has_events", "is_aligned", "usage")
 
+    max_held_bytes = MAX_HELD_BYTES
+
     def __init__(self, *, hides_usage: bool) -> None:
         self._hides_usage = hides_usage
         self._held = b""
@@ -122,7 +124,7 @@ class StreamTap:
         self._held = data[start:]
         if start:
             self.is_aligned = True
-        if len(self._held) > MAX_HELD_BYTES:
+        if len(self._held) > self.max_held_bytes:
             passed.append(self._held)
             self._latest.append(self._held[-1024:])
             self._held = b""

@@ -13,16 +13,31 @@ from typing import Final
 import msgspec
 
 from ..errors import RequestFault
-from ..vocabulary import CHAT, COMPLETIONS, COUNT_TOKENS, EMBEDDINGS, MESSAGES, Operation
+from ..vocabulary import (
+    CHAT,
+    COMPLETIONS,
+    COUNT_TOKENS,
+    COUNTING,
+    EMBEDDINGS,
+    INPUT_TOKENS,
+    MESSAGES,
+    RESPONSES,
+    Operation,
+)
 from .policy import (
     CHAT_VERBS,
     COMPLETIONS_VERBS,
     EMBEDDINGS_VERBS,
+    INPUT_TOKENS_VERBS,
     MESSAGES_VERBS,
     OVERWRITE,
     OVERWRITE_USER_ID,
     REASONS,
     REFUSE,
+    REFUSE_SHARED_TOOLS,
+    RESPONSES_VERBS,
+    SHARED_TOOLS,
+    UNSTORED,
     Verbs,
 )
 
@@ -30,8 +45,10 @@ Fields = dict[str, msgspec.Raw]
 
 MAX_MODEL_CHARS = 256
 
+_TELL_USAGE = (MESSAGES, RESPONSES)
+"""Their streams always tell usage, so there is nothing to ask for, and nothing to hide."""
 _MLFLOW_LEGACY = {"candidate_count": "n", "text": "input", "texts": "input"}
-_WITHOUT_STREAMS = (EMBEDDINGS, COUNT_TOKENS)
+_WITHOUT_STREAMS = (EMBEDDINGS, *COUNTING)
 _TRUE: Final = b"true"
 _NOTHING: Final = (b"null", b"false")
 _LIST, _TEXT, _OBJECT = b"["[0], b'"'[0], b"{"[0]
@@ -58,6 +75,8 @@ FORMATS: Mapping[Operation, Format] = {
     EMBEDDINGS: Format(EMBEDDINGS, "input", b'["', "text or a list", EMBEDDINGS_VERBS),
     MESSAGES: Format(MESSAGES, "messages", b"[", "a list of messages", MESSAGES_VERBS),
     COUNT_TOKENS: Format(COUNT_TOKENS, "messages", b"[", "a list of messages", MESSAGES_VERBS),
+    RESPONSES: Format(RESPONSES, "input", b'["', "text or a list", RESPONSES_VERBS),
+    INPUT_TOKENS: Format(INPUT_TOKENS, "input", b'["', "text or a list", INPUT_TOKENS_VERBS),
 }
 
 
@@ -92,7 +111,7 @@ def open_request(operation: Operation, body: bytes, path_model: str | None = Non
         fields,
         asked_model,
         is_stream,
-        operation is MESSAGES
+        operation in _TELL_USAGE
         or (is_stream and "stream_options" in fields and _wants_usage(fields["stream_options"])),
         operation is EMBEDDINGS and _is_base64(fields.get("encoding_format")),
     )
@@ -118,17 +137,49 @@ def close_request(
     else:
         fields["model"] = sent_model
     for name, verb in asked.format.verbs.items():
-        if verb is OVERWRITE and name in fields:
-            fields[name] = msgspec.Raw(_encode(pseudonym()))
-        elif verb is OVERWRITE_USER_ID and name in fields:
-            fields[name] = _with_user_id(fields[name], pseudonym)
-        elif verb is REFUSE and name in fields and bytes(fields[name]) not in _NOTHING:
-            raise RequestFault(f"{name}: {REASONS[name]}. Leave it out.", slug="field_refused", param=name)
+        if name in fields or verb is UNSTORED:
+            _apply(verb, name, fields, pseudonym)
     if asked.is_stream and asks_for_usage and not asked.wants_usage:
         fields["stream_options"] = _with_usage(fields.get("stream_options"))
     if amend is not None:
         amend(asked.format.operation, fields)
     return _encode(fields)
+
+
+def _apply(verb: str, name: str, fields: Fields, pseudonym: Callable[[], str]) -> None:
+    """Do to a field what its verb says. `RequestFault` for one that is refused."""
+    if verb is OVERWRITE:
+        fields[name] = msgspec.Raw(_encode(pseudonym()))
+    elif verb is OVERWRITE_USER_ID:
+        fields[name] = _with_user_id(fields[name], pseudonym)
+    elif verb is UNSTORED:
+        if bytes(fields.get(name, b"")) == _TRUE:
+            raise _refused(name)
+        fields[name] = msgspec.Raw(b"false")
+    elif verb is REFUSE_SHARED_TOOLS:
+        if _has_shared_tool(fields[name]):
+            raise _refused(name)
+    elif verb is REFUSE and bytes(fields[name]) not in _NOTHING:
+        raise _refused(name)
+
+
+def _refused(name: str) -> RequestFault:
+    text = f"{name}: {REASONS[name]}. Leave it out."
+    return RequestFault(text, slug="field_refused", param=name)
+
+
+class _Tool(msgspec.Struct):
+    type: str | None = None
+
+
+_tools = msgspec.json.Decoder(list[_Tool]).decode
+
+
+def _has_shared_tool(raw: msgspec.Raw) -> bool:
+    try:
+        return any(tool.type in SHARED_TOOLS for tool in _tools(raw))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False  # the provider will say what it thinks of it
 
 
 def _open(body: bytes) -> Fields:

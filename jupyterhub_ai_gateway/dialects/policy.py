@@ -7,6 +7,8 @@ have one of these verbs, because the provider's key is shared by everybody on th
     OVERWRITE  names the caller to the provider: replaced by a pseudonym where it is given
     OVERWRITE_USER_ID  the same for the `user_id` within it
     REFUSE     reaches beyond the request: 400 unless null or false
+    UNSTORED   would be true if it were left out: set to false, and 400 when it is true
+    REFUSE_SHARED_TOOLS  400 when one of these tools uses what is the account's
 """
 
 from __future__ import annotations
@@ -18,6 +20,11 @@ SET: Final = "set"
 OVERWRITE: Final = "overwrite"
 OVERWRITE_USER_ID: Final = "overwrite user_id"
 REFUSE: Final = "refuse"
+UNSTORED: Final = "unstored"
+REFUSE_SHARED_TOOLS: Final = "refuse shared tools"
+
+SHARED_TOOLS = ("file_search", "mcp", "code_interpreter")
+"""Tools that a provider runs with files, connections and containers of the account."""
 
 Verbs = Mapping[str, str]
 
@@ -44,8 +51,32 @@ MESSAGES_VERBS: Verbs = {
 }
 """Source: https://platform.claude.com/docs/en/api/messages (read 2026-11)."""
 
+RESPONSES_VERBS: Verbs = {
+    "model": SET,
+    "user": OVERWRITE,
+    "safety_identifier": OVERWRITE,
+    "store": UNSTORED,
+    "previous_response_id": REFUSE,
+    "conversation": REFUSE,
+    "background": REFUSE,
+    "prompt": REFUSE,
+    "tools": REFUSE_SHARED_TOOLS,
+}
+"""Source: https://platform.openai.com/docs/api-reference/responses/create (read 2026-11)."""
+
+_UNKNOWN_TO_COUNTING = ("store", "user", "safety_identifier")
+INPUT_TOKENS_VERBS: Verbs = {
+    name: verb for name, verb in RESPONSES_VERBS.items() if name not in _UNKNOWN_TO_COUNTING
+}
+"""Source: https://platform.openai.com/docs/api-reference/responses/input-tokens (read 2026-11)."""
+
 REASONS: Mapping[str, str] = {
     "store": "would keep the conversation in the provider's account, which everybody here shares",
+    "previous_response_id": "is of an answer that is not kept: send the conversation as input",
+    "conversation": "would be kept in the provider's account, which everybody here shares",
+    "background": "would run on in the provider's account, which everybody here shares",
+    "prompt": "is a text of the provider's account, which everybody here shares",
+    "tools": "names a tool that works with the provider's account, which everybody here shares",
     "mcp_servers": "would connect the provider's account, which everybody here shares, to other servers",
     "container": "would open a container of the provider's account, which everybody here shares",
 }

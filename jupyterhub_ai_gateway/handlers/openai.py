@@ -21,7 +21,17 @@ from ..auth import project_from_headers, token_from_headers
 from ..errors import BodyTooLarge
 from ..gateway import Call, Gateway
 from ..router import Endpoint
-from ..vocabulary import CHAT, COMPLETIONS, COUNT_TOKENS, EMBEDDINGS, MESSAGES, Caller, Operation
+from ..vocabulary import (
+    CHAT,
+    COMPLETIONS,
+    COUNT_TOKENS,
+    EMBEDDINGS,
+    INPUT_TOKENS,
+    MESSAGES,
+    RESPONSES,
+    Caller,
+    Operation,
+)
 from .base import BaseHandler
 from .lane import betas_of, encoding_fault
 from .login import caller_from_cookie
@@ -216,7 +226,7 @@ def anthropic_card(endpoint: Endpoint, created: int) -> dict[str, object]:
 
 POST_PATHS = {
     f"{version}{operation.path}": operation
-    for operation in (CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, COUNT_TOKENS)
+    for operation in (CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, COUNT_TOKENS, RESPONSES, INPUT_TOKENS)
     for version in ("/v1", "")
 }
 """Paths after the prefix, with and without the version, and what they do."""

@@ -69,6 +69,25 @@ _PATHS = (
     ),
     _Path(
         "post",
+        "/v1/responses",
+        "createResponse",
+        MODELS_TAG,
+        "chat:create",
+        "Responses",
+        "OpenAI's Responses API, for models whose provider speaks it. Nothing is stored: send the whole "
+        "conversation as `input`.",
+    ),
+    _Path(
+        "post",
+        "/v1/responses/input_tokens",
+        "countInputTokens",
+        MODELS_TAG,
+        "chat:create",
+        "Count the tokens of a response's input",
+        "How long a request would be, without answering it.",
+    ),
+    _Path(
+        "post",
         "/v1/messages",
         "createMessage",
         MODELS_TAG,
@@ -309,6 +328,20 @@ _ANSWERS: dict[str, Json] = {
         *_USED,
         headers=LIMIT_HEADERS,
     ),
+    "createResponse": _answer(
+        "The answer, whole or as events.",
+        {
+            **_json({"type": "object", "additionalProperties": True}),
+            "text/event-stream": {
+                "schema": {"type": "string", "description": "Events from `response.created` to its end."}
+            },
+        },
+        *_USED,
+        headers=LIMIT_HEADERS,
+    ),
+    "countInputTokens": _answer(
+        "The number.", _json(thing("input_tokens", input_tokens=INTEGER)), *_USED, headers=LIMIT_HEADERS
+    ),
     "createMessage": _answer(
         "The answer, whole or as events.",
         {
@@ -382,6 +415,14 @@ _MESSAGE = {"model": "claude", "max_tokens": 1024, "messages": [_QUESTION]}
 
 _REQUESTS: dict[str, tuple[str, Json]] = {
     "createOverride": ("Override", {"thesis": OVERRIDE_EXAMPLE}),
+    "createResponse": (
+        "ResponsesRequest",
+        {"question": _example("A question", model="chat", input="Why is the sky blue?")},
+    ),
+    "countInputTokens": (
+        "ResponsesRequest",
+        {"question": _example("A question", model="chat", input="Why is the sky blue?")},
+    ),
     "createMessage": (
         "MessagesRequest",
         {

@@ -75,6 +75,17 @@ _TOOL_CALL = thing(
 )
 
 SCHEMAS: Json = {
+    "ResponsesRequest": thing(
+        "model input",
+        model=MODEL,
+        input=described(
+            {"anyOf": [STRING, array({"type": "object"})]}, "A text, or the whole conversation as items."
+        ),
+        instructions=STRING,
+        max_output_tokens=INTEGER,
+        stream=described(BOOLEAN, "Send the answer as events."),
+        tools=array({"type": "object"}),
+    ),
     "Message": thing(
         "role",
         role={"type": "string", "examples": ["system", "developer", "user", "assistant", "tool"]},

@@ -31,7 +31,7 @@ PER_TOKEN_S: Buckets = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5,
 TOKENS: Buckets = tuple(float(4**power) for power in range(14))
 
 COUNTER, GAUGE, HISTOGRAM = "counter", "gauge", "histogram"
-OPERATION_NAMES = {"completions": "text_completion", "messages": "chat"}
+OPERATION_NAMES = {"completions": "text_completion", "messages": "chat", "responses": "chat"}
 """What the conventions call an operation of ours, where the name differs."""
 PROVIDER_NAMES = {
     "azure": "azure.ai.openai",

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from .._version import __version__
 from ..config import ENDPOINT_TYPES, ModelConfig, ProviderSchema, Secret, Setting
-from ..vocabulary import Operation
+from ..vocabulary import CHAT, INPUT_TOKENS, RESPONSES, Operation
 from .base import Headers, Provider
 
 USER_AGENT = f"jupyterhub-ai-gateway/{__version__}"
@@ -106,6 +106,12 @@ class OpenAI(Provider):
         version = quote(self._version or "", safe="")
         deployment = quote(self._deployment, safe="")
         return f"{base}/openai/deployments/{deployment}{operation.path}?api-version={version}"
+
+    @override
+    def speaks(self, endpoint_type: str) -> frozenset[Operation]:
+        own = super().speaks(endpoint_type)
+        has_responses = CHAT in own and self._deployment is None  # Azure's older style has none
+        return own | {RESPONSES, INPUT_TOKENS} if has_responses else own
 
     @override
     def headers(self) -> Headers:

@@ -11,7 +11,7 @@ import yaml
 from typing_extensions import override
 
 from ..config import ModelConfig, ProviderSchema, Secret, Setting
-from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, Operation
+from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, Operation
 from .base import Headers, Provider
 from .openai import json_headers
 
@@ -37,6 +37,7 @@ class Row:
     reports_cost: bool = False
     model_name: bool = True
     messages: bool = False
+    responses: bool = False
 
     @property
     def key_names(self) -> tuple[str, ...]:
@@ -103,7 +104,10 @@ class OpenAICompatible(Provider):
     @override
     def speaks(self, endpoint_type: str) -> frozenset[Operation]:
         own = super().speaks(endpoint_type)
-        return own | {MESSAGES} if self.row.messages and CHAT in own else own
+        if CHAT not in own:
+            return own
+        kinds = ((MESSAGES, self.row.messages), (RESPONSES, self.row.responses))
+        return own.union(kind for kind, is_spoken in kinds if is_spoken)
 
     @override
     def headers(self) -> Headers:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jupyterhub_ai_gateway.dialects.opening import FORMATS, close_request, open_request
-from jupyterhub_ai_gateway.dialects.policy import REASONS, REFUSE
+from jupyterhub_ai_gateway.dialects.policy import REASONS, REFUSE, REFUSE_SHARED_TOOLS, UNSTORED
 from jupyterhub_ai_gateway.errors import RequestFault
 from jupyterhub_ai_gateway.vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, Operation
 
@@ -165,8 +165,9 @@ def test_store_that_stores_nothing_goes_through() -> None:
 
 
 def test_each_refused_field_has_its_reason() -> None:
+    refusing = (REFUSE, UNSTORED, REFUSE_SHARED_TOOLS)
     refused = {
-        name for format_ in FORMATS.values() for name, verb in format_.verbs.items() if verb is REFUSE
+        name for format_ in FORMATS.values() for name, verb in format_.verbs.items() if verb in refusing
     }
     assert refused == set(REASONS)
 

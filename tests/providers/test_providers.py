@@ -17,7 +17,14 @@ from jupyterhub_ai_gateway.providers.base import Provider
 from jupyterhub_ai_gateway.providers.openai_compatible import TYPES, rows
 from jupyterhub_ai_gateway.providers.refusals import MAX_MESSAGE_CHARS, clean, refusal, retry_after_s
 from jupyterhub_ai_gateway.providers.registry import Providers
-from jupyterhub_ai_gateway.vocabulary import CHAT, COMPLETIONS, COUNT_TOKENS, EMBEDDINGS, MESSAGES
+from jupyterhub_ai_gateway.vocabulary import (
+    CHAT,
+    COMPLETIONS,
+    COUNT_TOKENS,
+    EMBEDDINGS,
+    MESSAGES,
+    RESPONSES,
+)
 
 PROVIDERS = Providers.installed()
 KEY = "sk-0123456789abcdef"
@@ -100,7 +107,8 @@ def test_anthropic_is_asked_in_its_own_format_and_in_openai_s() -> None:
 @pytest.mark.parametrize("name", ["vllm", "ollama", "llama-cpp"])
 def test_local_servers_speak_both_formats_for_chat_alone(name: str) -> None:
     provider = made(name, {})
-    assert provider.speaks("llm/v1/chat") == {CHAT, MESSAGES}
+    assert provider.speaks("llm/v1/chat") >= {CHAT, MESSAGES}
+    assert (RESPONSES in provider.speaks("llm/v1/chat")) is (name != "llama-cpp")
     assert provider.speaks("llm/v1/embeddings") == {EMBEDDINGS}
 
 
