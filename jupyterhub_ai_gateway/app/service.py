@@ -40,6 +40,8 @@ from .options import Options
 log = logging.getLogger(__name__)
 
 _CUT_WAIT_S = 1.0
+BACKLOG = 2048
+"""How many connections may wait to be taken: else some of a class that begins at once are dropped."""
 
 
 class Service:
@@ -318,7 +320,7 @@ def _hub_traits(public_hub_url: str) -> dict[str, Any]:
 
 def _bind(host: str, port: int) -> Sequence[Any]:
     try:
-        return bind_sockets(port, None if host in ("", "*") else host)
+        return bind_sockets(port, None if host in ("", "*") else host, backlog=BACKLOG)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             problem = (

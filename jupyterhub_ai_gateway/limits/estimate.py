@@ -150,8 +150,8 @@ class Estimator:
 
 def _sizes(body: bytes) -> tuple[int, int]:
     """Return how much of a body is text, in bytes, and how many encoded images or the like are in it."""
-    if len(body) < _SEARCHED_BYTES:
-        return len(body), 0
+    if len(body) < _SEARCHED_BYTES or b"base64" not in body:
+        return len(body), 0  # to look for it would cost more than all else that a long request does
     encoded = images = 0
     for match in _ENCODED.finditer(body):
         images += 1

@@ -83,7 +83,11 @@ class Database:
             with self._connection() as connection:
                 found = schema.current(connection)
         except StorageUnavailable as error:
-            raise ConfigFault(self._path, f"the database cannot be opened: {error}") from None
+            where = f" ({self._url.database})" if self.is_sqlite else ""
+            hint = (
+                "; name another with ledger.url, or keep none with ledger: false" if self.is_sqlite else ""
+            )
+            raise ConfigFault(self._path, f"the database{where} cannot be opened: {error}{hint}") from None
         newest = schema.head()
         if found == newest:
             return

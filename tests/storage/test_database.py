@@ -260,3 +260,10 @@ def test_a_database_that_is_away_says_so_without_its_password() -> None:
     with pytest.raises(ConfigFault, match="cannot be opened"):
         database.check()
     database.close()
+
+
+def test_a_file_that_cannot_be_made_is_named_with_what_to_do(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/none/ledger.sqlite", day_of=utc_day)
+    with pytest.raises(ConfigFault, match=r"none/ledger\.sqlite\) cannot be opened: .*ledger: false"):
+        database.check()
+    database.close()
