@@ -22,6 +22,7 @@ from ..auth.directory import Directory
 from ..config import FileWatch, GatewayConfig
 from ..errors import ConfigFault
 from ..gateway import Gateway, Rooms
+from ..handlers.acceptor import BACKLOG
 from ..handlers.connection import ConnectionLimits, HTTPServer
 from ..handlers.lane import Lane
 from ..handlers.pages import Site
@@ -40,8 +41,6 @@ from .options import Options
 log = logging.getLogger(__name__)
 
 _CUT_WAIT_S = 1.0
-BACKLOG = 2048
-"""How many connections may wait to be taken: else some of a class that begins at once are dropped."""
 
 
 class Service:

@@ -32,6 +32,7 @@ from tornado import httputil
 from typing_extensions import override
 
 from ..errors import BodyTooLarge, Fault, RequestFault
+from .acceptor import Acceptor
 from .answer import RequestConnection, RequestContext, context_of, encode_refusal
 from .framing import (
     DateLine,
@@ -468,7 +469,7 @@ class HTTPServer:
         self.done: asyncio.Future[None]
         self._ssl_context = ssl_context
         self._connections: set[Connection] = set()
-        self._servers: list[asyncio.AbstractServer] = []
+        self._acceptors: list[Acceptor] = []
         self._sweeper: asyncio.TimerHandle | None = None
         self._emptied: asyncio.Future[None] | None = None
 
@@ -485,21 +486,21 @@ class HTTPServer:
         self.done.set_result(None)
         handshake_s = self.limits.header_timeout_s if self._ssl_context is not None else None
         for each in sockets:
-            create = loop.create_unix_server if each.family == socket.AF_UNIX else loop.create_server
-            server = await create(
+            acceptor = Acceptor(
+                loop,
+                each,
                 lambda: Connection(self, loop),
-                sock=each,
-                ssl=self._ssl_context,
-                ssl_handshake_timeout=handshake_s,
-                backlog=1024,
+                ssl_context=self._ssl_context,
+                handshake_s=handshake_s,
             )
-            self._servers.append(server)
+            self._acceptors.append(acceptor)
 
     def stop(self) -> None:
         """Accept nothing more; close idle connections now and the others after their answer."""
         self.is_stopping = True
-        for server in self._servers:
-            server.close()
+        for acceptor in self._acceptors:
+            acceptor.close()
+        self._acceptors.clear()
         for connection in tuple(self._connections):
             connection.retire()
 
