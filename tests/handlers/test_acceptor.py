@@ -1,4 +1,4 @@
-"""Taking connections: all that wait at once, none any more once closed, and on through a lack of descriptors."""
+"""Taking connections: all that wait at once, none once closed, and on through a lack of descriptors."""
 
 from __future__ import annotations
 
