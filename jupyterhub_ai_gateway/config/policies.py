@@ -24,6 +24,7 @@ from .model import (
     WindowUnit,
 )
 from .report import Block, Report
+from .routing import read_whole
 from .words import hint, kind_of, listed, shown
 
 MOST_POLICIES = 1000
@@ -88,7 +89,7 @@ def _policy(entry: object, path: str, report: Report, group: str | None) -> Poli
         count=_count(block, scope),
         scope=scope,
         endpoints=_patterns(block, "endpoints"),
-        priority=_whole(block, "priority", 0, -1_000_000, 1_000_000),
+        priority=read_whole(block, "priority", 0, -1_000_000, 1_000_000),
         shadow=_flag(block, "shadow"),
         unpriced=cast(Any, _word(block, "unpriced", ("deny", "allow"))),
         when_store_fails=cast(Any, _word(block, "when_store_fails", ("open", "closed"))),
@@ -245,16 +246,6 @@ def _flag(block: Block, key: str) -> bool:
     if value is not None and not isinstance(value, bool):
         block.error(key, f"must be true or false, found {shown(value)}")
     return value is True
-
-
-def _whole(block: Block, key: str, default: int, least: int, most: int) -> int:
-    value = block.get(key)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        block.error(key, f"must be a whole number from {least} to {most}, found {shown(value)}")
-        return default
-    return value
 
 
 def read_combine(block: Block) -> Combine:
