@@ -347,7 +347,7 @@ class _Serving:
 
     async def _attempt(self, deployment: Deployment) -> None:
         provider = deployment.provider
-        self.cell = deployment.cells.get(self.call.operation)
+        self.cell = self.endpoint.cell_of(deployment, self.call.operation)
         body = close_request(
             self.asked,
             deployment.sent_model,

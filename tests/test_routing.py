@@ -216,6 +216,9 @@ async def test_another_endpoint_stands_in_at_its_own_price(tmp_path: Path) -> No
             assert (await running.chat()).status == 200
             (row,) = await rows(running)
             assert (row["endpoint"], row["cost_nanousd"]) == ("chat", 5_000)
+            text = running.service.metrics.render()[0].decode()
+            assert 'requests_total{endpoint="chat"' in text
+            assert 'requests_total{endpoint="other"' not in text
 
 
 @every_way
@@ -330,3 +333,30 @@ async def test_staff_and_metrics_see_who_rests_and_why(tmp_path: Path) -> None:
     assert f'{space}_failures_total{{deployment="a",endpoint="chat"}} 1.0' in text
     assert f'{space}_resting{{deployment="a",endpoint="chat"}} 1.0' in text
     assert f'{space}_resting{{deployment="b",endpoint="chat"}} 0.0' in text
+
+
+async def test_a_request_is_counted_where_it_was_answered_and_nowhere_runs_on(tmp_path: Path) -> None:
+    with FakeUpstream(key=KEY) as a, FakeUpstream(key=KEY) as b:
+        a.script(Reply.error(500, "Oops"))
+        places = [deployment("a", a, priority=1), deployment("b", b, priority=2)]
+        places[1]["model"]["name"] = "another-model"
+        async with served(None, [chat(*places)]) as running:
+            assert (await running.chat()).status == 200
+            text = running.service.metrics.render()[0].decode()
+            both = running.service.gateway.catalogue._endpoints["chat"].deployments
+            assert [cell.in_flight for each in both for cell in each.cells.values()] == [0] * 6
+    assert 'requests_total{endpoint="chat",model="another-model"' in text
+    assert 'requests_total{endpoint="chat",model="gpt-4o-mini"' not in text
+
+
+async def test_what_a_failed_attempt_told_of_its_usage_is_not_the_next_one_s(tmp_path: Path) -> None:
+    with FakeUpstream(key=KEY) as a, FakeUpstream(key=KEY) as b:
+        told = {**chat_chunk({}), "choices": [], "usage": {"prompt_tokens": 999, "completion_tokens": 999}}
+        a.script(Reply.stream(*sse(told), FIN))
+        chunks = sse(chat_chunk({"content": "one"}), chat_chunk({}, finish_reason="stop"))
+        b.script(Reply.stream(*chunks, b"data: [DONE]\n\n"))
+        async with routed(tmp_path, a, b) as running:
+            assert (await running.chat(stream=True)).status == 200
+            (row,) = await rows(running)
+            assert row["is_estimated"]
+            assert row["output_tokens"] < 99

@@ -99,6 +99,11 @@ class Endpoint:
         """Say whether there is another way than one attempt at one deployment."""
         return len(self.deployments) > 1 or self.retries > 0 or bool(self.fallbacks)
 
+    def cell_of(self, deployment: Deployment, operation: Operation) -> Cell:
+        """Return where a request to a deployment is counted; one to a stand-in is still this endpoint's."""
+        is_own = any(each is deployment for each in self.deployments)
+        return deployment.cells[operation] if is_own else self.cells[operation]
+
     def route(self, operation: Operation, now: float, draw: Callable[[], float]) -> list[Deployment]:
         """Return the deployments in the order in which to try them, those of stand-ins last."""
         mine = [each for each in self.deployments if operation in each.targets]
