@@ -4,7 +4,8 @@
     ├── RequestFault 400        the request cannot be served as it stands
     │   ├── NotFound 404        no such path, or no such model for this caller
     │   ├── MethodNotAllowed 405
-    │   └── BodyTooLarge 413
+    │   ├── BodyTooLarge 413
+    │   └── Untranslatable      it means nothing in the format of a deployment
     ├── AuthFault
     │   ├── Unauthenticated 401
     │   ├── Forbidden 403
@@ -109,6 +110,13 @@ class BodyTooLarge(RequestFault):
 
     status = 413
     slug = "request_too_large"
+
+
+class Untranslatable(RequestFault):
+    """A field of the request means nothing in the format that a deployment speaks; another may know it."""
+
+    slug = "cannot_translate"
+    retry = ELSEWHERE
 
 
 class AuthFault(Fault):

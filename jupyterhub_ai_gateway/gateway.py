@@ -18,12 +18,28 @@ from typing import Protocol
 from .accounting import CALLER_LEFT, Outcome, settle
 from .auth import TokenResolver
 from .dialects.anthropic import allowed_betas
+from .dialects.bridge import BridgeTap, Crossing
 from .dialects.dialect import ANTHROPIC, DIALECT_OF, OPENAI, Dialect
 from .dialects.faults import JSON, fault_headers
 from .dialects.openai_answer import with_encoding
-from .dialects.openai_stream import KEEP_ALIVE, data_of
-from .dialects.opening import Asked, close_request, open_request
-from .errors import Draining, Fault, LimitFault, LimitsUnavailable, UpstreamBroken, UpstreamFault
+from .dialects.openai_stream import KEEP_ALIVE, StreamTap, data_of
+from .dialects.opening import (
+    Asked,
+    close_request,
+    close_translated,
+    estimated_count,
+    open_request,
+    policed,
+)
+from .errors import (
+    Draining,
+    Fault,
+    LimitFault,
+    LimitsUnavailable,
+    Untranslatable,
+    UpstreamBroken,
+    UpstreamFault,
+)
 from .limits import Admission, Demand, Estimate, Gate, StoreUnavailable
 from .metrics import Cell, Metrics
 from .router import Catalogue, Deployment, Endpoint
@@ -207,6 +223,8 @@ class _Serving:
     stream: _Stream | None = None
     cell: Cell | None = None
     """Where it is counted once it has gone to a deployment."""
+    crossing: Crossing | None = None
+    """The request in the words of the deployment that is tried, where those are not the caller's."""
     may_try_others: bool = False
     """True while another deployment could serve it, should this one fail."""
     dialect: Dialect = field(init=False)
@@ -317,6 +335,9 @@ class _Serving:
                 try:
                     await self._try(deployment)
                     return
+                except Untranslatable:
+                    if is_last:
+                        raise
                 except UpstreamFault as fault:
                     if is_last or not self._may_go_on(fault):
                         raise
@@ -348,18 +369,16 @@ class _Serving:
     async def _attempt(self, deployment: Deployment) -> None:
         provider = deployment.provider
         self.cell = self.endpoint.cell_of(deployment, self.call.operation)
-        body = close_request(
-            self.asked,
-            deployment.sent_model,
-            self._pseudonym,
-            asks_for_usage=provider.takes_stream_usage,
-            amend=provider.amend,
-        )
-        if self.asked.is_stream:
+        operation, is_stream = self.call.operation, self.asked.is_stream
+        if operation in deployment.estimates:
+            self._count(deployment)
+            return
+        body = self._body(deployment)
+        if is_stream:
             if self.stream is None:
                 self.stream = _Stream(self, self.gateway.keepalive_s)
             self.stream.begin(deployment, holds=self.may_try_others)
-        target = deployment.targets[self.call.operation]
+        target = (deployment.stream_targets if is_stream else deployment.targets)[operation]
         outcome, clock = self.outcome, self.rooms.clock
         outcome.sent(clock(), provider.name, provider.model_name, deployment.price)
         outcome.deployment = deployment.name
@@ -377,12 +396,60 @@ class _Serving:
         finally:
             exchange.close()
 
-    def _route_headers(self) -> Headers:
-        """Return who answered, where that could have been somebody else."""
-        if not self.endpoint.has_choice:
+    def _body(self, deployment: Deployment) -> bytes:
+        """Write what a deployment is sent: what the caller wrote, or its translation."""
+        bridge, provider = deployment.bridges.get(self.call.operation), deployment.provider
+        if bridge is None:
+            self.crossing = None
+            return close_request(
+                self.asked,
+                deployment.sent_model,
+                self._pseudonym,
+                asks_for_usage=provider.takes_stream_usage,
+                amend=provider.amend,
+            )
+        self.crossing = bridge.cross(
+            policed(self.asked, self._pseudonym),
+            is_stream=self.asked.is_stream,
+            wants_usage=self.asked.wants_usage,
+            request_id=self.call.id,
+            created=int(utcnow().timestamp()),
+        )
+        return close_translated(
+            bridge.back,
+            self.crossing.body,
+            deployment.sent_model,
+            asks_for_usage=self.asked.is_stream and provider.takes_stream_usage,
+            amend=provider.amend,
+        )
+
+    def _count(self, deployment: Deployment) -> None:
+        """Answer with our own guess of how many tokens a request has, and say that it is one."""
+        outcome, provider = self.outcome, deployment.provider
+        outcome.sent(self.rooms.clock(), provider.name, provider.model_name, deployment.price)
+        outcome.deployment = deployment.name
+        tokens = self.rooms.gate.estimator.input_tokens(self.endpoint.name, self.call.body)
+        body = estimated_count(self.call.operation, tokens)
+        outcome.passed_bytes = len(body)
+        outcome.done(200)
+        self.headers += (self._timing(), *self._route_headers(), ("x-ai-gateway-estimated", "true"))
+        self.reply.respond(200, [*JSON, *self.headers], body)
+
+    def _dropped(self) -> Headers:
+        """Return the names of what the translation has left out."""
+        if self.crossing is None or not self.crossing.dropped:
             return ()
+        names = ", ".join(name for name in self.crossing.dropped if name.isascii() and name.isprintable())
+        return (("x-ai-gateway-dropped-params", names[:1024]),)
+
+    def _route_headers(self) -> Headers:
+        """Return who answered, where that could have been somebody else, and what was left out for them."""
+        dropped = self._dropped()
+        if not self.endpoint.has_choice:
+            return dropped
         outcome = self.outcome
         return (
+            *dropped,
             ("x-ai-gateway-deployment", outcome.deployment or ""),
             ("x-ai-gateway-attempts", str(outcome.attempts)),
         )
@@ -402,7 +469,10 @@ class _Serving:
         body = await exchange.read(MAX_ANSWER_BYTES)
         outcome = self.outcome
         outcome.heard(self.rooms.clock())
-        answer = self.dialect.read_answer(body)
+        if self.crossing is None:
+            answer = self.dialect.read_answer(body)
+        else:
+            body, answer = self.crossing.answer(body)
         outcome.usage, outcome.answered_model = answer.usage, answer.answered_model
         if answer.is_error:
             raise deployment.provider.refusal(500, exchange.headers, body)
@@ -478,7 +548,12 @@ class _Stream:
     def begin(self, deployment: Deployment, *, holds: bool) -> None:
         """Expect the answer of a deployment, in the place of one that failed."""
         self._deployment = deployment
-        self.tap = self._serving.dialect.tap(self._serving.asked)
+        serving = self._serving
+        self.tap: StreamTap | BridgeTap
+        if serving.crossing is None:
+            self.tap = serving.dialect.tap(serving.asked)
+        else:
+            self.tap = serving.crossing.tap(lambda body: deployment.provider.refusal(500, {}, body))
         self._held: list[bytes] | None = [] if holds else None
         self._held_bytes = 0
 

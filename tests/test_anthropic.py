@@ -150,7 +150,7 @@ async def test_failure_of_the_provider_raises_the_right_exception(
 async def test_failure_of_the_caller_raises_the_right_exception() -> None:
     with upstream() as up:
         limited = claude(up, limit={"calls": 1, "renewal_period": "day"})
-        async with served(up, [limited, endpoint("gpt", up)]) as running:
+        async with served(up, [limited, endpoint("vectors", up, "embeddings")]) as running:
             async with client(running, "t-unknown") as ai:
                 with pytest.raises(anthropic.AuthenticationError):
                     await ai.messages.create(model="claude", max_tokens=5, messages=MESSAGES)
@@ -169,10 +169,8 @@ async def test_failure_of_the_caller_raises_the_right_exception() -> None:
                 assert int(caught.value.response.headers["retry-after"]) > 80_000
                 with pytest.raises(anthropic.NotFoundError, match="no model"):
                     await ai.messages.create(model="nope", max_tokens=5, messages=MESSAGES)
-                with pytest.raises(
-                    anthropic.BadRequestError, match="does not speak this format; call POST /v1/chat"
-                ):
-                    await ai.messages.create(model="gpt", max_tokens=5, messages=MESSAGES)
+                with pytest.raises(anthropic.BadRequestError, match="llm/v1/embeddings, called by"):
+                    await ai.messages.create(model="vectors", max_tokens=5, messages=MESSAGES)
 
 
 @every_way
@@ -225,18 +223,11 @@ async def test_hangup_closes_the_provider_s_connection(way: str) -> None:
 
 async def test_models_are_listed_in_the_sdk_s_shape() -> None:
     with upstream() as up:
-        async with served(up, [claude(up), endpoint("gpt", up)]) as running, client(running) as ai:
+        both = [claude(up), endpoint("gpt", up), endpoint("vectors", up, "embeddings")]
+        async with served(up, both) as running, client(running) as ai:
             models = [model async for model in ai.models.list()]
-            assert [(model.id, model.type) for model in models] == [("claude", "model")]
+            assert [(model.id, model.type) for model in models] == [("claude", "model"), ("gpt", "model")]
             assert (await ai.models.retrieve("claude")).display_name == "claude"
-
-
-async def test_openai_client_reaches_claude_by_the_provider_s_own_translation() -> None:
-    with FakeUpstream(key=KEY) as up:
-        async with served(up, [claude(up)]) as running:
-            answer = await running.chat(model="claude")
-            assert answer.json["choices"][0]["message"]["content"] == up.text
-            assert up.take().complaint is None
 
 
 async def test_local_server_that_speaks_both_is_asked_in_both() -> None:

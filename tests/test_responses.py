@@ -164,12 +164,6 @@ async def test_a_failed_response_is_a_failure(expected_log: ExpectedLog) -> None
     expected_log.take("upstream_error")
 
 
-async def test_a_provider_without_this_format_is_named() -> None:
-    async with served(None, [endpoint("chat", None)]) as running:
-        answer = await running.ask("POST", "v1/responses", {"model": "chat", "input": "Hi"})
-        assert (answer.status, answer.error["code"]) == (400, "wrong_format")
-
-
 async def test_a_wrong_request_is_told_what_is_wrong() -> None:
     with upstream() as up:
         async with served(up) as running:

@@ -131,19 +131,49 @@ def close_request(
     be called once for each attempt: what `asked` holds stays as it is. `RequestFault` for a field that
     is refused.
     """
-    fields = asked.fields.copy()
+    fields = policed(asked, pseudonym)
     if sent_model is None:
         del fields["model"]
     else:
         fields["model"] = sent_model
-    for name, verb in asked.format.verbs.items():
-        if name in fields or verb is UNSTORED:
-            _apply(verb, name, fields, pseudonym)
     if asked.is_stream and asks_for_usage and not asked.wants_usage:
         fields["stream_options"] = _with_usage(fields.get("stream_options"))
     if amend is not None:
         amend(asked.format.operation, fields)
     return _encode(fields)
+
+
+def close_translated(
+    operation: Operation,
+    body: Mapping[str, object],
+    sent_model: msgspec.Raw | None,
+    *,
+    asks_for_usage: bool,
+    amend: Callable[[Operation, Fields], None],
+) -> bytes:
+    """Write the body for a provider from a translation into the format of `operation`."""
+    fields: Fields = {name: msgspec.Raw(_encode(value)) for name, value in body.items()}
+    if sent_model is not None:
+        fields = {"model": sent_model, **fields}
+    if asks_for_usage and operation is CHAT:
+        fields["stream_options"] = _with_usage(None)
+    amend(operation, fields)
+    return _encode(fields)
+
+
+def estimated_count(operation: Operation, tokens: int) -> bytes:
+    """Write the answer to a request for a number of tokens, when the number is a guess of ours."""
+    kind = {"object": "response.input_tokens"} if operation is INPUT_TOKENS else {}
+    return _encode({**kind, "input_tokens": tokens, "estimated": True})
+
+
+def policed(asked: Asked, pseudonym: Callable[[], str]) -> Fields:
+    """Return the fields of a request with its policy followed. `RequestFault` for one that is refused."""
+    fields = asked.fields.copy()
+    for name, verb in asked.format.verbs.items():
+        if name in fields or verb is UNSTORED:
+            _apply(verb, name, fields, pseudonym)
+    return fields
 
 
 def _apply(verb: str, name: str, fields: Fields, pseudonym: Callable[[], str]) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing_extensions import override
 
 from ..config import ModelConfig, ProviderSchema, Secret, Setting
-from ..upstream.base import Target
-from ..vocabulary import CHAT, COUNT_TOKENS, MESSAGES, Operation
+from ..vocabulary import CHAT, COMPLETIONS, COUNT_TOKENS, MESSAGES, Operation
 from .base import Headers, Provider
 from .openai import json_headers
 
@@ -15,9 +14,10 @@ _VERSION = "2023-06-01"
 
 
 class Anthropic(Provider):
-    """Claude, by the Messages API, and by Anthropic's own translation of OpenAI's chat completions.
+    """Claude, by the Messages API.
 
-    That translation has its limits: no prompt caching, no reasoning, no strict tools.
+    Anthropic's own translation of OpenAI's chat completions is not used: it knows no prompt caching, no
+    reasoning and no strict tools.
 
     Source: https://platform.claude.com/docs/en/api/openai-sdk (read 2026-11).
     """
@@ -29,7 +29,7 @@ class Anthropic(Provider):
             Setting("anthropic_version", "text", default=_VERSION, help="The version of the API."),
             Setting("anthropic_api_base", "url", help=f"The address; {_API_BASE} by default."),
         ),
-        endpoint_types=frozenset({CHAT.endpoint_type}),
+        endpoint_types=frozenset({CHAT.endpoint_type, COMPLETIONS.endpoint_type}),
     )
 
     def __init__(self, model: ModelConfig) -> None:
@@ -38,7 +38,7 @@ class Anthropic(Provider):
 
     @override
     def speaks(self, endpoint_type: str) -> frozenset[Operation]:
-        return frozenset({CHAT, MESSAGES, COUNT_TOKENS})
+        return frozenset({MESSAGES, COUNT_TOKENS})
 
     @override
     def url(self, operation: Operation) -> str:
@@ -48,13 +48,6 @@ class Anthropic(Provider):
     def headers(self) -> Headers:
         version = ("anthropic-version", self.settings["anthropic_version"])
         return [*json_headers(), version, ("x-api-key", self._key.reveal())]
-
-    @override
-    def target(self, operation: Operation) -> Target:
-        if operation is not CHAT:
-            return super().target(operation)
-        bearer = ("Authorization", f"Bearer {self._key.reveal()}")  # as OpenAI's SDK would send it
-        return Target.from_url(self.url(operation), [*json_headers(), bearer])
 
     @override
     def secrets(self) -> tuple[str, ...]:

@@ -17,9 +17,10 @@ from typing import Any, ClassVar
 import msgspec
 
 from ..config import ModelConfig, ProviderSchema
+from ..dialects.codec import Manners
 from ..errors import UpstreamRefused
 from ..upstream.base import Client, Exchange, Target
-from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, Operation, Timeouts
+from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, Operation, Timeouts
 from .refusals import refusal
 
 Headers = Sequence[tuple[str, str]]
@@ -55,6 +56,14 @@ class Provider(abc.ABC):
             each for each in (CHAT, COMPLETIONS, EMBEDDINGS) if each.endpoint_type == endpoint_type
         )
 
+    translates: Sequence[Operation] = (CHAT, MESSAGES, RESPONSES)
+    """The formats into which others are translated, the best first; one that it does not speak is passed
+    over."""
+
+    def manners(self) -> Manners:
+        """Return what a translator has to know of this host."""
+        return Manners(model=self.model_name or "")
+
     def headers(self) -> Headers:
         """Return the headers that never change, credentials included."""
         return ()
@@ -82,6 +91,10 @@ class Provider(abc.ABC):
     def target(self, operation: Operation) -> Target:
         """Return what `send` wants for an operation; made once."""
         return Target.from_url(self.url(operation), self.headers(), verify_tls=self.verifies_tls)
+
+    def stream_target(self, operation: Operation) -> Target:
+        """Return the same for a streamed answer, where the host has another address for it; made once."""
+        return self.target(operation)
 
     verifies_tls: bool = True
     """False only where the operator said so for this host."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, MutableMapping
 from urllib.parse import quote
 
@@ -10,12 +11,18 @@ from typing_extensions import override
 
 from .._version import __version__
 from ..config import ENDPOINT_TYPES, ModelConfig, ProviderSchema, Secret, Setting
+from ..dialects.codec import Manners
 from ..vocabulary import CHAT, INPUT_TOKENS, RESPONSES, Operation
 from .base import Headers, Provider
 
 USER_AGENT = f"jupyterhub-ai-gateway/{__version__}"
 _API_BASE = "https://api.openai.com/v1"
 _AZURE = ("azure", "azuread")
+_PLAIN = re.compile(r"(?:ft:)?(?:gpt-3|gpt-4|chatgpt-4)")
+"""Models that do not reason; the others refuse to be told a temperature.
+
+Source: https://platform.openai.com/docs/guides/reasoning (read 2026-11).
+"""
 _FIRST_WITH_USAGE = "2024-08-01"
 """Azure's versions before this one refuse `stream_options`.
 
@@ -80,6 +87,13 @@ class OpenAI(Provider):
             Setting("openai_api_base", "url", help=f"The address; {_API_BASE} for OpenAI itself."),
             Setting("openai_api_version", "text", help="Azure's api-version."),
             Setting("openai_deployment_name", "text", help="Azure's name of the deployment."),
+            Setting(
+                "openai_format",
+                "choice",
+                default="both",
+                choices=("both", "responses", "chat"),
+                help="What the model is offered by, where it is only one of the two.",
+            ),
             Setting("openai_organization", "text", help="Which organization is charged."),
         ),
         endpoint_types=frozenset(ENDPOINT_TYPES),
@@ -110,8 +124,26 @@ class OpenAI(Provider):
     @override
     def speaks(self, endpoint_type: str) -> frozenset[Operation]:
         own = super().speaks(endpoint_type)
-        has_responses = CHAT in own and self._deployment is None  # Azure's older style has none
-        return own | {RESPONSES, INPUT_TOKENS} if has_responses else own
+        only = self.settings["openai_format"]
+        if CHAT not in own or only == "chat" or self._deployment is not None:
+            return own  # Azure's older style has no Responses
+        responses = frozenset({RESPONSES, INPUT_TOKENS})
+        return responses if only == "responses" else own | responses
+
+    translates = (RESPONSES, CHAT)
+
+    @override
+    def manners(self) -> Manners:
+        model = self.model_name or ""
+        is_plain = _PLAIN.match(model) is not None
+        return Manners(
+            model=model,
+            max_tokens="max_completion_tokens",
+            takes_custom_tools=True,
+            takes_reasoning=not is_plain,
+            takes_sampling=is_plain,
+            takes_cache_key=not self._is_azure,
+        )
 
     @override
     def headers(self) -> Headers:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import yaml
 from typing_extensions import override
 
 from ..config import ModelConfig, ProviderSchema, Secret, Setting
+from ..dialects.codec import Manners
 from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, Operation
 from .base import Headers, Provider
 from .openai import json_headers
 
 ROWS = Path(__file__).with_name("openai_compatible.yaml")
+_MISTRAL_IDS = re.compile(r"[A-Za-z0-9]{9}")
 TYPES = {each.name: each.endpoint_type for each in (CHAT, COMPLETIONS, EMBEDDINGS)}
 
 
@@ -38,6 +41,9 @@ class Row:
     model_name: bool = True
     messages: bool = False
     responses: bool = False
+    top_k: bool = False
+    reasoning: bool = True
+    is_mistral: bool = False
 
     @property
     def key_names(self) -> tuple[str, ...]:
@@ -108,6 +114,15 @@ class OpenAICompatible(Provider):
             return own
         kinds = ((MESSAGES, self.row.messages), (RESPONSES, self.row.responses))
         return own.union(kind for kind, is_spoken in kinds if is_spoken)
+
+    @override
+    def manners(self) -> Manners:
+        usual = Manners(
+            model=self.model_name or "", takes_top_k=self.row.top_k, takes_reasoning=self.row.reasoning
+        )
+        if not self.row.is_mistral:
+            return usual
+        return replace(usual, is_mistral=True, takes_user=False, call_ids=_MISTRAL_IDS)
 
     @override
     def headers(self) -> Headers:

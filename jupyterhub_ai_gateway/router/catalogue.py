@@ -17,13 +17,25 @@ from ..config import (
     Order,
     TariffConfig,
 )
+from ..dialects.bridge import FRONTS_OF, Bridge
 from ..errors import ConfigFault, Forbidden, NotFound, RequestFault
 from ..metrics import Cell, DeploymentState, Metrics
 from ..providers.base import Provider
 from ..upstream.base import Origin, Target
 from ..usage.price import CONFIGURED, Period, Price, Rates, Tariff
 from ..usage.table import PriceTable
-from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, Caller, Operation, Timeouts
+from ..vocabulary import (
+    CHAT,
+    COMPLETIONS,
+    COUNT_TOKENS,
+    EMBEDDINGS,
+    INPUT_TOKENS,
+    MESSAGES,
+    RESPONSES,
+    Caller,
+    Operation,
+    Timeouts,
+)
 from .health import Health, Healths
 from .order import RetryBudget, ordered
 
@@ -39,7 +51,9 @@ OPERATION_OF: Mapping[str, Operation] = {
 class Deployment:
     """A model at a host. `sent_model` is the host's name of it as JSON, None where its URL says it.
 
-    `targets` has a place for each operation that the host speaks. `price` is None where nobody knows it.
+    `targets` has a place for each operation that callers may ask for, `stream_targets` the same where the
+    answer is streamed; `bridges` are for those whose format the host does not speak. What only counts and
+    is not offered by the host is in `estimates`. `price` is None where nobody knows it.
     """
 
     provider: Provider
@@ -53,6 +67,13 @@ class Deployment:
     priority: int = 1
     health: Health = field(default_factory=Health)
     cells: Mapping[Operation, Cell] = field(default_factory=dict)
+    stream_targets: Mapping[Operation, Target] = field(default_factory=dict)
+    bridges: Mapping[Operation, Bridge] = field(default_factory=dict)
+    estimates: frozenset[Operation] = frozenset()
+
+    def serves(self, operation: Operation) -> bool:
+        """Say whether it can be asked for an operation, be it by translation."""
+        return operation in self.targets or operation in self.estimates
 
     @property
     def rate(self) -> int | None:
@@ -106,10 +127,10 @@ class Endpoint:
 
     def route(self, operation: Operation, now: float, draw: Callable[[], float]) -> list[Deployment]:
         """Return the deployments in the order in which to try them, those of stand-ins last."""
-        mine = [each for each in self.deployments if operation in each.targets]
+        mine = [each for each in self.deployments if each.serves(operation)]
         found = ordered(mine, self.order, now, draw)
         for other in self.fallbacks:
-            theirs = [each for each in other.deployments if operation in each.targets]
+            theirs = [each for each in other.deployments if each.serves(operation)]
             found += ordered(theirs, other.order, now, draw)
         return found
 
@@ -140,7 +161,7 @@ class Catalogue:
             target.origin
             for each in self._endpoints.values()
             for deployment in each.deployments
-            for target in deployment.targets.values()
+            for target in (*deployment.targets.values(), *deployment.stream_targets.values())
         )
 
     def endpoint(self, asked_model: str, operation: Operation, caller: Caller) -> Endpoint:
@@ -268,14 +289,15 @@ class _Builder:
 
     def _deployment(self, endpoint: EndpointConfig, config: DeploymentConfig) -> Deployment:
         provider = self.make(config.model)
+        where = f"{endpoint.name}/{config.name}"
         try:
-            targets = {each: provider.target(each) for each in provider.speaks(endpoint.endpoint_type)}
+            ways = _Ways.of(provider, endpoint.endpoint_type, where)
         except ValueError as error:
             raise ConfigFault(f"{config.path}.model.config", f"makes no usable URL: {error}") from None
         sent_model = config.model.name
         return Deployment(
             provider,
-            targets,
+            ways.targets,
             None if sent_model is None else msgspec.Raw(msgspec.json.encode(sent_model)),
             config.timeouts,
             _secrets(provider),
@@ -291,8 +313,41 @@ class _Builder:
                     provider=provider.name,
                     model=sent_model or endpoint.name,
                 )
-                for each in targets
+                for each in (*ways.targets, *ways.estimates)
             },
+            stream_targets=ways.stream_targets,
+            bridges=ways.bridges,
+            estimates=ways.estimates,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Ways:
+    """How a deployment is reached, for each operation that callers may ask for."""
+
+    targets: Mapping[Operation, Target]
+    stream_targets: Mapping[Operation, Target]
+    bridges: Mapping[Operation, Bridge]
+    estimates: frozenset[Operation]
+
+    @classmethod
+    def of(cls, provider: Provider, endpoint_type: str, where: str) -> _Ways:
+        """Find the ways: straight where the host speaks a caller's format, by translation elsewhere."""
+        spoken = provider.speaks(endpoint_type)
+        best = next((each for each in provider.translates if each in spoken), None)
+        straight = {each: each for each in spoken if each.endpoint_type == endpoint_type}
+        bridges: dict[Operation, Bridge] = {}
+        if best is not None:
+            manners = replace(provider.manners(), where=f"the deployment {where}")
+            strangers = [each for each in FRONTS_OF.get(endpoint_type, ()) if each not in straight]
+            bridges = {each: Bridge(each, best, manners) for each in strangers}
+        backs = straight | {front: bridge.back for front, bridge in bridges.items()}
+        counting = {COUNT_TOKENS: MESSAGES, INPUT_TOKENS: RESPONSES}
+        return cls(
+            {front: provider.target(back) for front, back in backs.items()},
+            {front: provider.stream_target(back) for front, back in backs.items()},
+            bridges,
+            frozenset(each for each, of in counting.items() if of in backs and each not in backs),
         )
 
 

@@ -90,16 +90,12 @@ def test_openai_and_azure_are_asked_where_they_are(
     assert provider.target(CHAT).head.startswith(b"POST /")
 
 
-def test_anthropic_is_asked_in_its_own_format_and_in_openai_s() -> None:
+def test_anthropic_is_asked_in_its_own_format() -> None:
     provider = made("anthropic", {"anthropic_api_key": KEY, "anthropic_version": "2024-01-01"})
-    assert provider.speaks("llm/v1/chat") == {CHAT, MESSAGES, COUNT_TOKENS}
+    assert provider.speaks("llm/v1/chat") == {MESSAGES, COUNT_TOKENS}
     own = provider.target(MESSAGES)
     assert provider.url(MESSAGES) == "https://api.anthropic.com/v1/messages"
     assert {("x-api-key", KEY), ("anthropic-version", "2024-01-01")} <= set(own.headers)
-    theirs = provider.target(CHAT)
-    assert provider.url(CHAT) == "https://api.anthropic.com/v1/chat/completions"
-    assert ("Authorization", f"Bearer {KEY}") in theirs.headers
-    assert "x-api-key" not in dict(theirs.headers)
     with pytest.raises(ConfigFault, match="anthropic cannot serve llm/v1/embeddings"):
         made("anthropic", {"anthropic_api_key": KEY}, "llm/v1/embeddings")
 

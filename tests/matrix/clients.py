@@ -1,0 +1,329 @@
+"""The official SDKs as callers, each with a conversation in its own format."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import anthropic
+import openai
+from anthropic import AsyncAnthropic
+from openai import AsyncOpenAI
+from served import PREFIX, Served
+
+
+@dataclass
+class Got:
+    """What a caller got. `usage` has input, cached, output and reasoning as the format tells them."""
+
+    text: str = ""
+    calls: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    thinking: str = ""
+    finish: str | None = None
+    model: str = ""
+    usage: dict[str, int | None] = field(default_factory=dict)
+
+
+class Client:
+    """A conversation. `tools` are by name the JSON Schema of their arguments."""
+
+    limited: type[Exception] = Exception
+    refused: type[Exception] = Exception
+    broken: type[Exception] | tuple[type[Exception], ...] = Exception
+    tells_reasoning = True
+
+    def __init__(self, running: Served) -> None:
+        self.turns: list[Any] = []
+        self.system: str | None = None
+        self.tools: dict[str, Any] = {}
+        self.schema: Any = None
+        self.thinks = False
+        self.connect(running)
+
+    def connect(self, running: Served) -> None:
+        raise NotImplementedError
+
+    def say(self, text: str, image: str | None = None) -> None:
+        raise NotImplementedError
+
+    def give(self, results: list[tuple[str, str]]) -> None:
+        raise NotImplementedError
+
+    async def ask(self, *, stream: bool) -> Got:
+        raise NotImplementedError
+
+    async def open(self) -> Any:
+        """Begin a stream, and return it after its first event."""
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        await self.sdk.close()
+
+    sdk: Any
+
+
+class ChatClient(Client):
+    """OpenAI's SDK with chat completions."""
+
+    limited, refused, broken = openai.RateLimitError, openai.BadRequestError, openai.APIError
+
+    def connect(self, running: Served) -> None:
+        self.sdk = AsyncOpenAI(base_url=running.base_url, api_key="t-alice", max_retries=0)
+
+    def say(self, text: str, image: str | None = None) -> None:
+        content: Any = text
+        if image is not None:
+            content = [
+                {"type": "text", "text": text},
+                {"type": "image_url", "image_url": {"url": image}},
+            ]
+        self.turns.append({"role": "user", "content": content})
+
+    def give(self, results: list[tuple[str, str]]) -> None:
+        self.turns += [{"role": "tool", "tool_call_id": id_, "content": text} for id_, text in results]
+
+    def _arguments(self) -> dict[str, Any]:
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        given: dict[str, Any] = {"model": "model", "messages": [*system, *self.turns], "max_tokens": 4000}
+        if self.tools:
+            given["tools"] = [
+                {"type": "function", "function": {"name": name, "parameters": schema}}
+                for name, schema in self.tools.items()
+            ]
+        if self.schema:
+            form = {"name": "answer", "schema": self.schema, "strict": True}
+            given["response_format"] = {"type": "json_schema", "json_schema": form}
+        if self.thinks:
+            given["reasoning_effort"] = "low"
+        return given
+
+    async def ask(self, *, stream: bool) -> Got:
+        if not stream:
+            answer = await self.sdk.chat.completions.create(**self._arguments())
+            message, finish, usage = (
+                answer.choices[0].message,
+                answer.choices[0].finish_reason,
+                answer.usage,
+            )
+            told, model = message.model_dump(exclude_none=True), answer.model
+        else:
+            told, finish, usage, model = await self._streamed()
+        self.turns.append(told)
+        calls = [
+            (call["id"], call["function"]["name"], json.loads(call["function"]["arguments"]))
+            for call in told.get("tool_calls", ())
+        ]
+        return Got(
+            told.get("content") or "",
+            calls,
+            told.get("reasoning_content", ""),
+            finish,
+            model,
+            {
+                "input": usage.prompt_tokens,
+                "cached": usage.prompt_tokens_details.cached_tokens,
+                "output": usage.completion_tokens,
+                "reasoning": usage.completion_tokens_details
+                and usage.completion_tokens_details.reasoning_tokens,
+            },
+        )
+
+    async def _streamed(self) -> Any:
+        options = {"include_usage": True}
+        chunks = await self.sdk.chat.completions.create(
+            **self._arguments(), stream=True, stream_options=options
+        )
+        told: dict[str, Any] = {"role": "assistant"}
+        finish = usage = None
+        async for chunk in chunks:
+            usage, model = chunk.usage or usage, chunk.model
+            for choice in chunk.choices:
+                finish = choice.finish_reason or finish
+                delta = choice.delta.model_dump(exclude_none=True)
+                for name in ("content", "reasoning_content"):
+                    if name in delta:
+                        told[name] = told.get(name, "") + delta[name]
+                if "reasoning_details" in delta:
+                    told.setdefault("reasoning_details", []).extend(delta["reasoning_details"])
+                for call in delta.get("tool_calls", ()):
+                    calls = told.setdefault("tool_calls", [])
+                    index = call.pop("index")
+                    if index == len(calls):
+                        calls.append(call)
+                    else:
+                        calls[index]["function"]["arguments"] += call["function"]["arguments"]
+        return told, finish, usage, model
+
+    async def open(self) -> Any:
+        stream = await self.sdk.chat.completions.create(**self._arguments(), stream=True)
+        await stream.__anext__()
+        return stream
+
+
+class MessagesClient(Client):
+    """Anthropic's SDK."""
+
+    limited, refused, broken = anthropic.RateLimitError, anthropic.BadRequestError, anthropic.APIError
+    tells_reasoning = False
+
+    def connect(self, running: Served) -> None:
+        base = f"{running.url}{PREFIX}"
+        self.sdk = AsyncAnthropic(base_url=base, auth_token="t-alice", api_key=None, max_retries=0)
+
+    def say(self, text: str, image: str | None = None) -> None:
+        content: Any = text
+        if image is not None:
+            kind, _, data = image.removeprefix("data:").partition(";base64,")
+            source = {"type": "base64", "media_type": kind, "data": data}
+            content = [{"type": "text", "text": text}, {"type": "image", "source": source}]
+        self.turns.append({"role": "user", "content": content})
+
+    def give(self, results: list[tuple[str, str]]) -> None:
+        blocks = [{"type": "tool_result", "tool_use_id": id_, "content": text} for id_, text in results]
+        self.turns.append({"role": "user", "content": blocks})
+
+    def _arguments(self) -> dict[str, Any]:
+        given: dict[str, Any] = {"model": "model", "messages": self.turns, "max_tokens": 4000}
+        if self.system:
+            given["system"] = self.system
+        if self.tools:
+            given["tools"] = [{"name": name, "input_schema": schema} for name, schema in self.tools.items()]
+        if self.schema:
+            given["output_config"] = {"format": {"type": "json_schema", "schema": self.schema}}
+        if self.thinks:
+            given["thinking"] = {"type": "enabled", "budget_tokens": 1500}
+        return given
+
+    async def ask(self, *, stream: bool) -> Got:
+        if stream:
+            async with self.sdk.messages.stream(**self._arguments()) as events:
+                message = await events.get_final_message()
+        else:
+            message = await self.sdk.messages.create(**self._arguments())
+        blocks = [block.model_dump(exclude_none=True) for block in message.content]
+        for block in blocks:
+            block.pop("parsed_output", None)
+        self.turns.append({"role": "assistant", "content": blocks})
+        usage = message.usage
+        return Got(
+            "".join(block["text"] for block in blocks if block["type"] == "text"),
+            [
+                (block["id"], block["name"], block["input"])
+                for block in blocks
+                if block["type"] == "tool_use"
+            ],
+            "".join(block["thinking"] for block in blocks if block["type"] == "thinking"),
+            message.stop_reason,
+            message.model,
+            {
+                "input": usage.input_tokens + (usage.cache_read_input_tokens or 0),
+                "cached": usage.cache_read_input_tokens,
+                "output": usage.output_tokens,
+            },
+        )
+
+    async def open(self) -> Any:
+        stream = await self.sdk.messages.create(**self._arguments(), stream=True)
+        await stream.__anext__()
+        return stream
+
+
+class ResponsesClient(Client):
+    """OpenAI's SDK with Responses; at a failed response its helper for streams raises a RuntimeError."""
+
+    limited, refused = openai.RateLimitError, openai.BadRequestError
+    broken = (openai.APIError, RuntimeError)
+
+    def connect(self, running: Served) -> None:
+        self.sdk = AsyncOpenAI(base_url=running.base_url, api_key="t-alice", max_retries=0)
+
+    def say(self, text: str, image: str | None = None) -> None:
+        content: Any = text
+        if image is not None:
+            content = [
+                {"type": "input_text", "text": text},
+                {"type": "input_image", "image_url": image, "detail": "auto"},
+            ]
+        self.turns.append({"role": "user", "content": content})
+
+    def give(self, results: list[tuple[str, str]]) -> None:
+        self.turns += [
+            {"type": "function_call_output", "call_id": id_, "output": text} for id_, text in results
+        ]
+
+    def _arguments(self) -> dict[str, Any]:
+        given: dict[str, Any] = {"model": "model", "input": self.turns, "max_output_tokens": 4000}
+        if self.system:
+            given["instructions"] = self.system
+        if self.tools:
+            given["tools"] = [
+                {"type": "function", "name": name, "parameters": schema, "strict": False}
+                for name, schema in self.tools.items()
+            ]
+        if self.schema:
+            form = {"type": "json_schema", "name": "answer", "schema": self.schema, "strict": True}
+            given["text"] = {"format": form}
+        if self.thinks:
+            given["reasoning"] = {"effort": "low", "summary": "auto"}
+            given["include"] = ["reasoning.encrypted_content"]
+        return given
+
+    async def ask(self, *, stream: bool) -> Got:
+        if stream:
+            response = await self._streamed()
+        else:
+            response = await self.sdk.responses.create(**self._arguments())
+        items = [item.model_dump(exclude_none=True) for item in response.output]
+        for item in items:
+            item.pop("parsed_arguments", None)
+            for part in item.get("content", ()):
+                part.pop("parsed", None)
+        self.turns += items
+        calls = [
+            (item["call_id"], item["name"], json.loads(item["arguments"]))
+            for item in items
+            if item["type"] == "function_call"
+        ]
+        thoughts = [
+            each["text"] for item in items if item["type"] == "reasoning" for each in item["summary"]
+        ]
+        usage = response.usage
+        return Got(
+            response.output_text,
+            calls,
+            "".join(thoughts),
+            response.status,
+            response.model,
+            {
+                "input": usage.input_tokens,
+                "cached": usage.input_tokens_details.cached_tokens,
+                "output": usage.output_tokens,
+                "reasoning": usage.output_tokens_details.reasoning_tokens,
+            },
+        )
+
+    async def _streamed(self) -> Any:
+        numbers, last = [], None
+        given = self._arguments()
+        async with self.sdk.responses.stream(**given) as events:
+            async for event in events:
+                numbers.append(event.sequence_number)
+                last = event
+            response = await events.get_final_response()
+        assert numbers == list(range(len(numbers)))
+        assert last is not None
+        assert last.type == "response.completed"
+        return response
+
+    async def open(self) -> Any:
+        stream = await self.sdk.responses.create(**self._arguments(), stream=True)
+        await stream.__anext__()
+        return stream
+
+
+CLIENTS: dict[str, type[Client]] = {
+    "chat completions": ChatClient,
+    "Messages": MessagesClient,
+    "Responses": ResponsesClient,
+}
