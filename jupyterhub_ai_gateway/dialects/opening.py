@@ -24,6 +24,7 @@ from ..vocabulary import (
     RESPONSES,
     Operation,
 )
+from .foreign import MARK, native
 from .policy import (
     CHAT_VERBS,
     COMPLETIONS_VERBS,
@@ -85,7 +86,8 @@ class Asked:
     """What a caller asks for. `fields` are the body's, still as the caller wrote them.
 
     `wants_usage` is true when the stream's usage is for the caller to see: asked for, or always there,
-    as in Anthropic's format. `wants_base64` is true when embeddings were asked for as base64.
+    as in Anthropic's format. `wants_base64` is true when embeddings were asked for as base64,
+    `is_foreign` when it holds what a translation has left in the conversation.
     """
 
     format: Format
@@ -94,6 +96,7 @@ class Asked:
     is_stream: bool
     wants_usage: bool
     wants_base64: bool
+    is_foreign: bool = False
 
 
 def open_request(operation: Operation, body: bytes, path_model: str | None = None) -> Asked:
@@ -114,6 +117,7 @@ def open_request(operation: Operation, body: bytes, path_model: str | None = Non
         operation in _TELL_USAGE
         or (is_stream and "stream_options" in fields and _wants_usage(fields["stream_options"])),
         operation is EMBEDDINGS and _is_base64(fields.get("encoding_format")),
+        MARK in body,
     )
 
 
@@ -132,6 +136,8 @@ def close_request(
     is refused.
     """
     fields = policed(asked, pseudonym)
+    if asked.is_foreign:
+        fields = native(asked.format.operation, fields)
     if sent_model is None:
         del fields["model"]
     else:

@@ -60,6 +60,7 @@ REQUEST: Table = {
     "stream_options": IGNORED,
     "access_programs": DROPPED,
     "context_management": DROPPED,
+    "image": DROPPED,
     "include": MAPPED,
     "max_output_tokens": MAPPED,
     "max_tool_calls": DROPPED,
@@ -140,6 +141,7 @@ OUTPUT: Table = {
     "status": IGNORED,
     "caller": IGNORED,
     "name": IGNORED,
+    "namespace": IGNORED,
 }
 REASONING_ITEM: Table = {
     "type": MAPPED,
