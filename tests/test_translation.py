@@ -1,0 +1,172 @@
+"""Translation as callers see it: what is left out, what is refused, what it costs, who answers instead."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from expected import ExpectedLog
+from fakes.upstream import FakeUpstream, Reply, chat_chunk, sse
+from matrix.vendors import USAGE, ChatVendor, MessagesVendor, Say, Vendor
+from served import served
+from test_accounting import rows
+
+HI = [{"role": "user", "content": "Hi"}]
+
+
+def places(*vendors: Vendor, **more: Any) -> dict[str, Any]:
+    deployments = [
+        {"name": each.provider, "model": each.endpoint()["model"], "priority": number}
+        for number, each in enumerate(vendors, 1)
+    ]
+    return {"name": "model", "endpoint_type": "llm/v1/chat", "deployments": deployments, **more}
+
+
+async def test_what_is_left_out_is_named(tmp_path: Path) -> None:
+    with FakeUpstream(is_strict=False) as up:
+        vendor = MessagesVendor(up)
+        async with served(None, [vendor.endpoint()]) as running:
+            answer = await running.chat(model="model", seed=7, logit_bias={"1": 2})
+            assert answer.status == 200
+            assert answer.headers["x-ai-gateway-dropped-params"] == "seed, logit_bias"
+            streamed = await running.chat(model="model", seed=7, stream=True)
+            assert streamed.headers["x-ai-gateway-dropped-params"] == "seed"
+            plain = await running.chat(model="model")
+            assert "x-ai-gateway-dropped-params" not in plain.headers
+
+
+async def test_what_cannot_be_said_is_refused_in_the_caller_s_words() -> None:
+    with FakeUpstream(is_strict=False) as up, FakeUpstream(is_strict=False) as other:
+        claude, chat = MessagesVendor(up), ChatVendor(other)
+        endpoints = [claude.endpoint(), {**chat.endpoint(), "name": "qwen"}]
+        async with served(None, endpoints) as running:
+            answer = await running.chat(model="model", n=2)
+            assert (answer.status, answer.error["code"], answer.error["param"]) == (
+                400,
+                "cannot_translate",
+                "n",
+            )
+            assert "the deployment model/" in answer.error["message"]
+            tools = [{"type": "web_search_20250305", "name": "web_search"}]
+            body = {"model": "qwen", "max_tokens": 9, "messages": HI, "tools": tools}
+            answer = await running.ask("POST", "v1/messages", body)
+            assert (answer.status, answer.json["error"]["type"]) == (400, "invalid_request_error")
+            assert answer.json["error"]["message"].startswith("tools[0] is a tool of the type web_search")
+            assert up.requests == other.requests == []
+
+
+async def test_who_can_serve_it_is_asked_instead() -> None:
+    with FakeUpstream(is_strict=False) as up, FakeUpstream(is_strict=False) as other:
+        claude, chat = MessagesVendor(up), ChatVendor(other)
+        async with served(None, [places(claude, chat)]) as running:
+            answer = await running.chat(model="model", n=1)
+            assert answer.headers["x-ai-gateway-deployment"] == "anthropic"
+            answer = await running.chat(model="model", n=2)
+            assert answer.status == 200
+            assert answer.headers["x-ai-gateway-deployment"] == "tgi"
+            assert chat.documents[0]["n"] == 2
+
+
+async def test_a_fallback_speaks_another_format(tmp_path: Path) -> None:
+    with FakeUpstream(is_strict=False) as up, FakeUpstream(is_strict=False) as other:
+        chat, claude = ChatVendor(up), MessagesVendor(other)
+        greeting = sse(chat_chunk({"role": "assistant", "content": ""}))
+        up.script(
+            Reply.error(503, "Busy"),
+            Reply.stream(*greeting, b'data: {"error": {"message": "no GPU", "code": 503}}\n\n'),
+        )
+        for number in range(2):
+            async with served(None, [places(chat, claude)]) as running:
+                claude.says.append(Say("Claude here."))
+                body = {"model": "model", "max_output_tokens": 90, "input": "Hi", "stream": number == 1}
+                answer = await running.ask("POST", "v1/responses", body)
+                assert answer.status == 200
+                assert b"Claude here." in answer.body
+                assert answer.headers["x-ai-gateway-deployment"] == "anthropic"
+        assert len(up.requests) == 2
+
+
+async def test_a_conversation_changes_hands() -> None:
+    with FakeUpstream(is_strict=False) as up, FakeUpstream(is_strict=False) as other:
+        chat, claude = ChatVendor(up), MessagesVendor(other)
+        chat.says.append(Say("Ho.", thinking="Hm."))
+        async with served(None, [chat.endpoint(), {**claude.endpoint(), "name": "claude"}]) as running:
+            body = {"max_tokens": 90, "messages": HI}
+            first = (await running.ask("POST", "v1/messages", {**body, "model": "model"})).json
+            assert [block["type"] for block in first["content"]] == ["thinking", "text"]
+            turns = [*HI, {"role": "assistant", "content": first["content"]}, *HI]
+            second = await running.ask(
+                "POST", "v1/messages", {**body, "messages": turns, "model": "claude"}
+            )
+            assert second.status == 200
+            assert claude.documents[0]["messages"][1]["content"] == first["content"][1:]
+
+
+async def test_tokens_are_estimated_where_nobody_counts_them() -> None:
+    with FakeUpstream(is_strict=False) as up:
+        async with served(None, [ChatVendor(up).endpoint()]) as running:
+            body = {"model": "model", "messages": [{"role": "user", "content": "word " * 400}]}
+            answer = await running.ask("POST", "v1/messages/count_tokens", body)
+            assert (answer.status, answer.headers["x-ai-gateway-estimated"]) == (200, "true")
+            assert answer.json["estimated"] is True
+            assert 200 < answer.json["input_tokens"] < 1200
+            items = {"model": "model", "input": "Hi"}
+            answer = await running.ask("POST", "v1/responses/input_tokens", items)
+            assert answer.json["object"] == "response.input_tokens"
+            assert up.requests == []
+
+
+async def test_completions_of_a_model_that_only_chats() -> None:
+    with FakeUpstream(is_strict=False) as up:
+        vendor = MessagesVendor(up)
+        async with served(None, [vendor.endpoint("completions")]) as running:
+            body = {"model": "model", "prompt": "Say hello", "max_tokens": 20}
+            answer = await running.ask("POST", "v1/completions", body)
+            assert answer.json["choices"][0] == {
+                "text": "Hello from the vendor.",
+                "index": 0,
+                "logprobs": None,
+                "finish_reason": "stop",
+            }
+            assert vendor.seen[0].said == ["Say hello"]
+            streamed = await running.ask("POST", "v1/completions", {**body, "stream": True})
+            lines = [
+                line[6:] for line in streamed.body.decode().split("\n\n") if line and "[DONE]" not in line
+            ]
+            words = "".join(choice["text"] for line in lines for choice in json.loads(line)["choices"])
+            assert words == "Hello from the vendor."
+            assert (await running.chat(model="model")).status == 400
+
+
+async def test_what_it_used_is_written_down(tmp_path: Path) -> None:
+    ledger = {"url": f"sqlite:///{tmp_path}/l.sqlite", "flush_s": 0.01}
+    with FakeUpstream(is_strict=False) as up:
+        vendor = MessagesVendor(up)
+        async with served(None, [vendor.endpoint()], config={"ledger": ledger}) as running:
+            for stream in (False, True):
+                assert (await running.chat(model="model", stream=stream)).status == 200
+            for row in await rows(running):
+                assert (row["input_tokens"], row["output_tokens"]) == (USAGE["input"], USAGE["output"])
+                assert row["cached_input_tokens"] == USAGE["cached"]
+                assert not row["is_estimated"]
+                assert row["answered_model"] == "claude-sonnet-4-5-20250929"
+
+
+async def test_no_word_of_it_enters_the_log(
+    caplog: pytest.LogCaptureFixture, expected_log: ExpectedLog
+) -> None:
+    secret = "canary-7f3a"
+    with FakeUpstream(is_strict=False) as up:
+        vendor = ChatVendor(up)
+        vendor.says.append(Say(secret, [("c1", secret, {secret: secret})], secret))
+        up.script(Reply.stream(f'data: {{"choices": "{secret}"'.encode()))
+        async with served(None, [vendor.endpoint()], log_requests=True) as running:
+            body = {"model": "model", "max_tokens": 9, "messages": [{"role": "user", "content": secret}]}
+            answer = await running.ask("POST", "v1/messages", {**body, "stream": True})
+            assert answer.status == 502
+            answer = await running.ask("POST", "v1/messages", body)
+            assert secret in answer.body.decode()
+    assert secret not in "".join(expected_log.take("upstream_broken"))
+    assert secret not in caplog.text
