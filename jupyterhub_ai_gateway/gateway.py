@@ -31,6 +31,7 @@ from .dialects.opening import (
     open_request,
     policed,
 )
+from .dialects.vectors import VectorCrossing
 from .errors import (
     Draining,
     Fault,
@@ -223,7 +224,7 @@ class _Serving:
     stream: _Stream | None = None
     cell: Cell | None = None
     """Where it is counted once it has gone to a deployment."""
-    crossing: Crossing | None = None
+    crossing: Crossing | VectorCrossing | None = None
     """The request in the words of the deployment that is tried, where those are not the caller's."""
     may_try_others: bool = False
     """True while another deployment could serve it, should this one fail."""
@@ -418,7 +419,7 @@ class _Serving:
         return close_translated(
             bridge.back,
             self.crossing.body,
-            deployment.sent_model,
+            deployment.sent_model if bridge.manners.names_model else None,
             asks_for_usage=self.asked.is_stream and provider.takes_stream_usage,
             amend=provider.amend,
         )

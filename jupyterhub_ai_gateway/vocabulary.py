@@ -53,6 +53,14 @@ RESPONSES = Operation("responses", "chat:create", "llm/v1/chat", "/responses")
 INPUT_TOKENS = Operation("input_tokens", "chat:create", "llm/v1/chat", "/responses/input_tokens")
 """OpenAI's Responses API: a third way."""
 
+COHERE_CHAT = Operation("cohere_chat", "chat:create", "llm/v1/chat", "/chat")
+COHERE_EMBED = Operation("cohere_embed", "embeddings:create", "llm/v1/embeddings", "/embed")
+"""Cohere's own formats, which nobody calls: what callers ask for is translated into them."""
+
+SERVING = Operation("serving", "chat:create", "llm/v1/chat", "/invocations")
+SERVING_VECTORS = Operation("serving_vectors", "embeddings:create", "llm/v1/embeddings", "/invocations")
+"""The format of a served MLflow model, for texts and for embeddings; nobody calls it either."""
+
 COUNTING = frozenset({COUNT_TOKENS, INPUT_TOKENS})
 """What only counts, and costs nothing."""
 

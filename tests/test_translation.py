@@ -6,11 +6,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cohere
+import openai
 import pytest
 from expected import ExpectedLog
-from fakes.upstream import FakeUpstream, Reply, chat_chunk, sse
+from fakes.strictly import as_arguments
+from fakes.upstream import FakeUpstream, Reply, Request, chat_chunk, sse
 from matrix.vendors import USAGE, ChatVendor, MessagesVendor, Say, Vendor
-from served import served
+from openai import AsyncOpenAI
+from served import KEY, served
 from test_accounting import rows
 
 HI = [{"role": "user", "content": "Hi"}]
@@ -170,3 +174,83 @@ async def test_no_word_of_it_enters_the_log(
             assert secret in answer.body.decode()
     assert secret not in "".join(expected_log.take("upstream_broken"))
     assert secret not in caplog.text
+
+
+async def test_embeddings_of_a_host_with_a_format_of_its_own() -> None:
+    with FakeUpstream(is_strict=False) as up:
+        meta = {"api_version": {"version": "2"}, "billed_units": {"input_tokens": 4}}
+        vectors = {"id": "e", "embeddings": {"float": [[0.5, -1.0], [0.25, 2.0]]}, "meta": meta}
+        up.always(Reply.json(vectors))
+        config = {"cohere_api_base": f"{up.url}/v2", "cohere_api_key": KEY}
+        model = {"provider": "cohere", "name": "embed-v4.0", "config": config}
+        endpoint = {"name": "vectors", "endpoint_type": "llm/v1/embeddings", "model": model}
+        async with (
+            served(None, [endpoint]) as running,
+            AsyncOpenAI(base_url=running.base_url, api_key="t-alice", max_retries=0) as ai,
+        ):
+            found = await ai.embeddings.create(model="vectors", input=["a", "b"], dimensions=2)
+            assert [each.embedding for each in found.data] == [[0.5, -1.0], [0.25, 2.0]]
+            assert found.usage.prompt_tokens == 4
+            sent = up.requests[0].document
+            assert as_arguments(sent, cohere.ClientV2.embed, set()) is None
+            assert (sent["texts"], sent["output_dimension"]) == (["a", "b"], 2)
+            assert up.requests[0].path == "/v2/embed"
+            more = {"input_type": "search_query"}
+            await ai.embeddings.create(model="vectors", input="a", extra_body=more)
+            assert up.requests[1].document["input_type"] == "search_query"
+            with pytest.raises(openai.BadRequestError, match="tokens"):
+                await ai.embeddings.create(model="vectors", input=[1, 2])
+
+
+def predictions(*found: Any) -> Any:
+    """Script a scoring server, which checks what it is sent and answers these one after the other."""
+    answers = iter(found)
+
+    def answer(request: Request) -> Reply:
+        assert request.path == "/invocations"
+        document = request.document
+        is_known = set(document) == {"inputs", "params"} or set(document) >= {"messages"}
+        return Reply.json({"predictions": next(answers)}) if is_known else Reply.error(400, "strict")
+
+    return answer
+
+
+async def test_a_served_mlflow_model() -> None:
+    with FakeUpstream(is_strict=False) as up:
+        up.always(predictions(["Ho."], {"choices": [{"message": {"content": "Ha."}}]}, [[1.0, 2.0]], ["x"]))
+        config = {"model_server_url": up.url}
+        model = {"provider": "mlflow-model-serving", "config": config}
+        chatty = {**model, "config": {**config, "model_server_format": "chat"}}
+        endpoints = [
+            {"name": "plain", "endpoint_type": "llm/v1/chat", "model": model},
+            {"name": "chatty", "endpoint_type": "llm/v1/chat", "model": chatty},
+            {"name": "vectors", "endpoint_type": "llm/v1/embeddings", "model": model},
+            {"name": "text", "endpoint_type": "llm/v1/completions", "model": model},
+        ]
+        async with served(None, endpoints) as running:
+            answer = await running.chat(model="plain", messages=HI, temperature=0.5)
+            assert answer.json["choices"][0]["message"]["content"] == "Ho."
+            assert up.requests[0].document == {"inputs": ["Hi"], "params": {"temperature": 0.5}}
+            answer = await running.chat(model="chatty", messages=HI * 2)
+            assert answer.json["choices"][0]["message"]["content"] == "Ha."
+            assert up.requests[1].document == {"messages": [{"role": "user", "content": "Hi\n\nHi"}]}
+            answer = await running.ask("POST", "v1/embeddings", {"model": "vectors", "input": "a"})
+            assert answer.json["data"][0]["embedding"] == [1.0, 2.0]
+            answer = await running.ask("POST", "v1/completions", {"model": "text", "prompt": "Hi"})
+            assert answer.json["choices"][0]["text"] == "x"
+            for more, part in (({"stream": True}, "stream"), ({"messages": HI * 2}, "messages")):
+                answer = await running.chat(model="plain", **{"messages": HI, **more})
+                assert (answer.status, answer.error["param"]) == (400, part)
+
+
+async def test_older_completions_of_a_host_that_chats() -> None:
+    with FakeUpstream(is_strict=False) as up:
+        vendor = ChatVendor(up)
+        for provider in ("mistral", "ai21labs"):
+            config = {"api_base": f"{up.url}/v1", "api_key": KEY}
+            model = {"provider": provider, "name": "m", "config": config}
+            endpoint = {"name": "text", "endpoint_type": "llm/v1/completions", "model": model}
+            async with served(None, [endpoint]) as running:
+                answer = await running.ask("POST", "v1/completions", {"model": "text", "prompt": "Hi"})
+                assert answer.json["choices"][0]["text"] == "Hello from the vendor."
+        assert [seen.said for seen in vendor.seen] == [["Hi"], ["Hi"]]

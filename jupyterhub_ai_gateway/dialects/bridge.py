@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from ..errors import UpstreamFault
-from ..vocabulary import CHAT, COMPLETIONS, MESSAGES, RESPONSES, Operation, Usage
+from ..vocabulary import CHAT, COHERE_CHAT, COMPLETIONS, MESSAGES, RESPONSES, SERVING, Operation, Usage
 from . import openai_answer
 from .canonical import Begin, Event, Finish, Json, Request, Used
 from .chat_back import ChatBack
@@ -29,12 +29,14 @@ from .codec import (
     decode_json,
     encode_json,
 )
+from .cohere_back import CohereBack
 from .completions_front import CompletionsFront
 from .loss import Loss
 from .messages_back import MessagesBack
 from .messages_front import MessagesFront
 from .responses_back import ResponsesBack
 from .responses_front import ResponsesFront
+from .serving_back import ServingBack
 from .sse import EventFrames
 
 FRONTS: Mapping[Operation, FrontCodec] = {
@@ -47,6 +49,8 @@ BACKS: Mapping[Operation, BackCodec] = {
     CHAT: ChatBack(),
     MESSAGES: MessagesBack(),
     RESPONSES: ResponsesBack(),
+    COHERE_CHAT: CohereBack(),
+    SERVING: ServingBack(),
 }
 FRONTS_OF: Mapping[str, tuple[Operation, ...]] = {
     CHAT.endpoint_type: (CHAT, MESSAGES, RESPONSES),

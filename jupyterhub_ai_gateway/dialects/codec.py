@@ -81,7 +81,8 @@ class Manners:
 
     `max_tokens` is Chat's name of the bound, `default_max_tokens` the one of a format that must have one.
     `model` is the host's name of the model, `where` the deployment's name in errors. `longest_name` bounds
-    the names of tools, `call_ids` is the pattern that ids of their calls must match.
+    the names of tools, `call_ids` is the pattern that ids of their calls must match. `is_chat` is true for
+    a served MLflow model that takes messages. Without `names_model` the body does not say which model.
     """
 
     model: str = ""
@@ -94,6 +95,8 @@ class Manners:
     takes_user: bool = True
     takes_sampling: bool = True
     is_mistral: bool = False
+    is_chat: bool = False
+    names_model: bool = True
     longest_name: int = 64
     call_ids: re.Pattern[str] = re.compile(r"[A-Za-z0-9_-]{1,64}")
 

@@ -52,6 +52,12 @@ class Row:
             return ()
         return ("api_key",) if self.key_name is None else (self.key_name, "api_key")
 
+    @property
+    def translated_types(self) -> frozenset[str]:
+        """Return the types that are served by translation: older completions, where the host only chats."""
+        is_chat_alone = "chat" in self.types and "completions" not in self.types
+        return frozenset({COMPLETIONS.endpoint_type} if is_chat_alone else ())
+
     def schema(self) -> ProviderSchema:
         """Return what the operator may configure."""
         usual = (
@@ -72,7 +78,7 @@ class Row:
                 Setting("headers", "headers", help="Further headers of every request."),
                 Setting("verify_tls", "flag", default=True, help="false takes any certificate."),
             ),
-            endpoint_types=frozenset(TYPES[name] for name in self.types),
+            endpoint_types=frozenset(TYPES[name] for name in self.types) | self.translated_types,
             model_name_required=self.model_name,
             check=self._check_keys if len(self.key_names) > 1 else None,
         )
@@ -109,6 +115,8 @@ class OpenAICompatible(Provider):
 
     @override
     def speaks(self, endpoint_type: str) -> frozenset[Operation]:
+        if endpoint_type in self.row.translated_types:
+            return frozenset({CHAT})
         own = super().speaks(endpoint_type)
         if CHAT not in own:
             return own

@@ -10,7 +10,9 @@ from types import MappingProxyType
 from ..config import ModelConfig, ProviderSchema, fold
 from .anthropic import Anthropic
 from .base import Provider
+from .cohere import Cohere
 from .echo import Echo
+from .mlflow_serving import MlflowModelServing
 from .openai import OpenAI
 from .openai_compatible import provider_of, rows
 
@@ -63,6 +65,8 @@ class Providers:
 def _shipped() -> Iterable[tuple[type[Provider], tuple[str, ...]]]:
     yield OpenAI, ()
     yield Anthropic, ()
+    yield Cohere, ()
+    yield MlflowModelServing, ()
     yield Echo, ()
     for row in rows():
         yield provider_of(row), row.aliases

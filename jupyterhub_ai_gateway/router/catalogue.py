@@ -18,6 +18,9 @@ from ..config import (
     TariffConfig,
 )
 from ..dialects.bridge import FRONTS_OF, Bridge
+from ..dialects.dialect import DIALECT_OF
+from ..dialects.vectors import BACKS as VECTORS
+from ..dialects.vectors import VectorBridge
 from ..errors import ConfigFault, Forbidden, NotFound, RequestFault
 from ..metrics import Cell, DeploymentState, Metrics
 from ..providers.base import Provider
@@ -68,7 +71,7 @@ class Deployment:
     health: Health = field(default_factory=Health)
     cells: Mapping[Operation, Cell] = field(default_factory=dict)
     stream_targets: Mapping[Operation, Target] = field(default_factory=dict)
-    bridges: Mapping[Operation, Bridge] = field(default_factory=dict)
+    bridges: Mapping[Operation, Bridge | VectorBridge] = field(default_factory=dict)
     estimates: frozenset[Operation] = frozenset()
 
     def serves(self, operation: Operation) -> bool:
@@ -327,7 +330,7 @@ class _Ways:
 
     targets: Mapping[Operation, Target]
     stream_targets: Mapping[Operation, Target]
-    bridges: Mapping[Operation, Bridge]
+    bridges: Mapping[Operation, Bridge | VectorBridge]
     estimates: frozenset[Operation]
 
     @classmethod
@@ -335,12 +338,16 @@ class _Ways:
         """Find the ways: straight where the host speaks a caller's format, by translation elsewhere."""
         spoken = provider.speaks(endpoint_type)
         best = next((each for each in provider.translates if each in spoken), None)
-        straight = {each: each for each in spoken if each.endpoint_type == endpoint_type}
-        bridges: dict[Operation, Bridge] = {}
+        straight = {
+            each: each for each in spoken if each.endpoint_type == endpoint_type and each in DIALECT_OF
+        }
+        bridges: dict[Operation, Bridge | VectorBridge] = {}
         if best is not None:
             manners = replace(provider.manners(), where=f"the deployment {where}")
+            if best in VECTORS:
+                bridges = {EMBEDDINGS: VectorBridge(best, manners)}
             strangers = [each for each in FRONTS_OF.get(endpoint_type, ()) if each not in straight]
-            bridges = {each: Bridge(each, best, manners) for each in strangers}
+            bridges |= {each: Bridge(each, best, manners) for each in strangers}
         backs = straight | {front: bridge.back for front, bridge in bridges.items()}
         counting = {COUNT_TOKENS: MESSAGES, INPUT_TOKENS: RESPONSES}
         return cls(

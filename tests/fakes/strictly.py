@@ -7,10 +7,12 @@ lists through.
 from __future__ import annotations
 
 import collections.abc
+import inspect
 import types
 import typing
 from typing import Any
 
+import pydantic
 import typing_extensions
 
 _LISTS = (list, collections.abc.Iterable, collections.abc.Sequence)
@@ -20,6 +22,8 @@ def complaint(value: Any, kind: Any, path: str = "") -> str | None:
     """Return what is wrong with a value, the first thing found; None when it is all right."""
     if typing_extensions.is_typeddict(kind):
         return _object(value, kind, path)
+    if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel):
+        return _model(value, kind, path)
     origin = typing.get_origin(kind)
     if origin in (typing.Annotated, typing_extensions.Required, typing_extensions.NotRequired):
         return complaint(value, typing.get_args(kind)[0], path)
@@ -64,6 +68,43 @@ def _object(value: Any, kind: Any, path: str) -> str | None:
         if name not in hints:
             return f"{path}.{name}: unknown to {kind.__name__}"
         found = complaint(item, hints[name], f"{path}.{name}")
+        if found is not None:
+            return found
+    return None
+
+
+def _model(value: Any, kind: type[pydantic.BaseModel], path: str) -> str | None:
+    if not isinstance(value, dict):
+        return f"{path}: not an object"
+    fields = {field.alias or name: field for name, field in kind.model_fields.items()}
+    for name, field in fields.items():
+        if field.is_required() and name not in value:
+            return f"{path}.{name}: missing"
+    for name, item in value.items():
+        if name not in fields:
+            return f"{path}.{name}: unknown to {kind.__name__}"
+        found = complaint(item, fields[name].annotation, f"{path}.{name}")
+        if found is not None:
+            return found
+    return None
+
+
+def as_arguments(
+    value: dict[str, Any], function: typing.Callable[..., Any], passed: set[str]
+) -> str | None:
+    """Return what is wrong with a body whose fields are arguments of an SDK; `passed` are others it has."""
+    hints = typing_extensions.get_type_hints(function)
+    parameters = inspect.signature(function).parameters
+    for name, parameter in parameters.items():
+        is_required = parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty
+        if is_required and name not in value:
+            return f"{name}: missing"
+    for name, item in value.items():
+        if name in passed:
+            continue
+        if name not in hints:
+            return f"{name}: unknown"
+        found = complaint(item, hints[name], name)
         if found is not None:
             return found
     return None

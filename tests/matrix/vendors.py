@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import cohere
 from anthropic.types import message_create_params as messages_types
-from fakes.strictly import complaint
+from fakes.strictly import as_arguments, complaint
 from fakes.upstream import FakeUpstream, Reply, Request
 from openai.types.chat import completion_create_params as chat_types
 from openai.types.responses import response_create_params as responses_types
@@ -529,8 +530,90 @@ class ResponsesVendor(Vendor):
         }
 
 
+class CohereVendor(Vendor):
+    """Cohere, version 2: thoughts before calls are its plan."""
+
+    provider = "cohere"
+    model = "command-a"
+    counts_reasoning = False
+
+    def config(self) -> dict[str, Any]:
+        return {"cohere_api_base": f"{self.up.url}/v2", "cohere_api_key": KEY}
+
+    def check(self, request: Request, document: Any) -> str | None:
+        if request.path != "/v2/chat" or request.header("authorization") != f"Bearer {KEY}":
+            return "path or key"
+        return as_arguments(document, cohere.ClientV2.chat, {"stream"}) or _orphans(document["messages"])
+
+    def read(self, document: Any) -> Seen:
+        seen = Seen(max_tokens=document.get("max_tokens"), choice=document.get("tool_choice"))
+        for message in document["messages"]:
+            content = message.get("content")
+            parts = [{"type": "text", "text": content}] if isinstance(content, str) else content or []
+            words = "".join(part.get("text", "") for part in parts)
+            if message["role"] == "system":
+                seen.system += words
+            elif message["role"] == "tool":
+                seen.results.append((message["tool_call_id"], words))
+            elif words:
+                seen.said.append(words)
+            seen.images += [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+            if message.get("tool_plan"):
+                seen.thoughts.append(message["tool_plan"])
+            for call in message.get("tool_calls", ()):
+                function = call["function"]
+                seen.calls.append((call["id"], function["name"], json.loads(function["arguments"])))
+        seen.tools = [tool["function"]["name"] for tool in document.get("tools", ())]
+        seen.schema = document.get("response_format", {}).get("json_schema")
+        return seen
+
+    def whole(self, say: Say) -> Any:
+        message: dict[str, Any] = {"role": "assistant"}
+        if say.calls:
+            message["tool_calls"] = [_chat_call(*call) for call in say.calls]
+            message["tool_plan"] = say.thinking
+        if say.text:
+            message["content"] = [{"type": "text", "text": say.text}]
+        finish = "TOOL_CALL" if say.calls else "COMPLETE"
+        return {"id": "c-1", "finish_reason": finish, "message": message, "usage": self._usage()}
+
+    def stream(self, say: Say) -> Iterator[Any]:
+        started = {"message": {"role": "assistant", "content": []}}
+        yield _event("message-start", id="c-1", delta=started)
+        for piece in halves(say.thinking):
+            yield _event("tool-plan-delta", delta={"message": {"tool_plan": piece}})
+        if say.text:
+            begun = {"message": {"content": {"type": "text", "text": ""}}}
+            yield _event("content-start", index=0, delta=begun)
+            for piece in halves(say.text):
+                yield _event("content-delta", index=0, delta={"message": {"content": {"text": piece}}})
+            yield _event("content-end", index=0)
+        if say.breaks:
+            failed = {"finish_reason": "ERROR", "error": "The engine died.", "usage": self._usage()}
+            yield _event("message-end", delta=failed)
+            return
+        for index, (id_, name, given) in enumerate(say.calls):
+            call = {"id": id_, "type": "function", "function": {"name": name, "arguments": ""}}
+            yield _event("tool-call-start", index=index, delta={"message": {"tool_calls": call}})
+            for piece in halves(json.dumps(given)):
+                more = {"message": {"tool_calls": {"function": {"arguments": piece}}}}
+                yield _event("tool-call-delta", index=index, delta=more)
+            yield _event("tool-call-end", index=index)
+        finish = "TOOL_CALL" if say.calls else "COMPLETE"
+        yield _event("message-end", delta={"finish_reason": finish, "usage": self._usage()})
+
+    def refuse(self, status: int, message: str, *headers: tuple[str, str]) -> Reply:
+        return Reply.json({"id": "e-1", "message": message}, status, list(headers))
+
+    def _usage(self) -> Any:
+        tokens = {"input_tokens": USAGE["input"], "output_tokens": USAGE["output"]}
+        counts = {"input_tokens": USAGE["input"] + 90, "output_tokens": USAGE["output"] + 1}
+        return {"billed_units": tokens, "tokens": counts, "cached_tokens": USAGE["cached"]}
+
+
 VENDORS: dict[str, type[Vendor]] = {
     "chat completions": ChatVendor,
     "Messages": MessagesVendor,
     "Responses": ResponsesVendor,
+    "Cohere": CohereVendor,
 }

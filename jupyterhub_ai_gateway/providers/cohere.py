@@ -1,0 +1,54 @@
+"""Cohere, with the settings that MLflow gave it."""
+
+from __future__ import annotations
+
+from typing_extensions import override
+
+from ..config import ENDPOINT_TYPES, ModelConfig, ProviderSchema, Secret, Setting
+from ..dialects.codec import Manners
+from ..vocabulary import COHERE_CHAT, COHERE_EMBED, EMBEDDINGS, Operation
+from .base import Headers, Provider
+from .openai import json_headers
+
+_API_BASE = "https://api.cohere.com/v2"
+
+
+class Cohere(Provider):
+    """Cohere's own API of version 2; chats and embeddings are translated.
+
+    Source: https://docs.cohere.com/reference/chat (read 2026-11).
+    """
+
+    schema = ProviderSchema(
+        name="cohere",
+        settings=(
+            Setting("cohere_api_key", "secret", required=True, help="The key."),
+            Setting("cohere_api_base", "url", help=f"The address; {_API_BASE} by default."),
+        ),
+        endpoint_types=frozenset(ENDPOINT_TYPES),
+    )
+    translates = (COHERE_CHAT, COHERE_EMBED)
+
+    def __init__(self, model: ModelConfig) -> None:
+        super().__init__(model)
+        self._key: Secret = self.settings["cohere_api_key"]
+
+    @override
+    def speaks(self, endpoint_type: str) -> frozenset[Operation]:
+        return frozenset({COHERE_EMBED if endpoint_type == EMBEDDINGS.endpoint_type else COHERE_CHAT})
+
+    @override
+    def url(self, operation: Operation) -> str:
+        return f"{self.settings['cohere_api_base'] or _API_BASE}{operation.path}"
+
+    @override
+    def manners(self) -> Manners:
+        return Manners(model=self.model_name or "", takes_top_k=True)
+
+    @override
+    def headers(self) -> Headers:
+        return [*json_headers(), ("Authorization", f"Bearer {self._key.reveal()}")]
+
+    @override
+    def secrets(self) -> tuple[str, ...]:
+        return (self._key.reveal(),)
