@@ -1,4 +1,4 @@
-"""Coding agents as people install them, each doing a small task with a tool, over every kind of provider."""
+"""Coding agents as people install them, each doing a small task with a tool, over every provider."""
 
 from __future__ import annotations
 
