@@ -33,6 +33,9 @@ NEVER = "never"
 LATER = "later"
 ELSEWHERE = "elsewhere"
 
+TOO_LONG = "upstream_context_too_long"
+"""The slug of a request that is longer than the model's context."""
+
 
 class Fault(Exception):  # noqa: N818 - a fault need not be an error of ours
     """A failure with a voice for the caller, one for the log, and advice on trying again.

@@ -11,6 +11,8 @@ from jupyterhub_ai_gateway.app.gateway_app import AIGateway
 from jupyterhub_ai_gateway.config import json_schema, reference_page
 from jupyterhub_ai_gateway.providers.registry import Providers
 
+from . import formats
+
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 SHOWN_BY_ENVIRONMENT = {
     "config_file": "`config.yaml`",
@@ -30,6 +32,7 @@ def pages() -> Mapping[str, str]:
     schemas = Providers.installed().schemas
     return {
         "configuration.md": reference_page(schemas),
+        "formats.md": formats.page(),
         "config.schema.json": json.dumps(json_schema(schemas), indent=1) + "\n",
         "metrics.md": metrics.reference(),
         "settings.md": settings(),

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import msgspec
 from typing_extensions import override
 
-from ..errors import Fault, UpstreamBroken
+from ..errors import TOO_LONG, Fault, UpstreamBroken
 from ..vocabulary import Usage
 from .openai_answer import NOTHING, Answer, Count, model_name
 from .openai_stream import StreamTap, data_of
@@ -38,6 +38,7 @@ _KINDS: Mapping[int, str] = {
 }
 """What an error of a status is called; below 500 all others are invalid requests."""
 
+_TOO_LONG_WORDS = re.compile("prompt is too long", re.IGNORECASE)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -161,7 +162,10 @@ def allowed_betas(value: str) -> tuple[list[str], list[str]]:
 def error_object(fault: Fault, request_id: str) -> bytes:
     """Return the body of a failed answer; `code` is ours, beside what the SDKs read."""
     kind = _KINDS.get(fault.status) or ("invalid_request_error" if fault.status < 500 else "api_error")
-    error = {"type": kind, "message": fault.public, "code": fault.code, **fault.more}
+    message = fault.public
+    if fault.slug == TOO_LONG and not _TOO_LONG_WORDS.search(message):
+        message = f"prompt is too long: {message}"  # clients look for these words
+    error = {"type": kind, "message": message, "code": fault.code, **fault.more}
     return _encode({"type": "error", "error": error, "request_id": request_id})
 
 

@@ -15,13 +15,21 @@ from typing import Any
 
 import msgspec
 
-from ..errors import ELSEWHERE, LATER, NEVER, UpstreamRefused
+from ..errors import ELSEWHERE, LATER, NEVER, TOO_LONG, UpstreamRefused
 from ..vocabulary import utcnow
 
 MAX_MESSAGE_CHARS = 2000
 _SHORTEST_SECRET = 8
 _KEY_LIKE = re.compile(r"\b(?:sk|pk|gsk|xai|hf|r8|nvapi|csk|fw|pplx)[-_][A-Za-z0-9_\-*.]{6,}|Bearer\s+\S+")
 _CODE = re.compile(r"[A-Za-z0-9_.:\-]{1,64}")
+_TOO_LONG_CODES = ("context_length_exceeded", "context_too_long", "exceed_context_size_error")
+_TOO_LONG_WORDS = re.compile(
+    r"maximum context length|maximum model length|context window|exceeds? (?:the )?context|"
+    r"(?:prompt|input|request) is too long|too many (?:input )?tokens|"
+    r"input token count .{0,40}exceeds|available context size|inputs?`? tokens? \+ .{0,40}must be <=",
+    re.IGNORECASE,
+)
+"""What hosts say of it: OpenAI, vLLM, Anthropic, Bedrock, Gemini, llama.cpp, TGI (read 2026-11)."""
 _PASSED = {400, 409, 413, 415, 422}
 _KEY_STATUSES = (401, 403, 407)
 _PATH_STATUSES = (404, 405, 410)
@@ -35,6 +43,11 @@ class Complaint:
     kind: str | None = None
     code: str | None = None
     param: str | None = None
+
+    @property
+    def is_too_long(self) -> bool:
+        """Say whether it is about a conversation that is longer than the model's context."""
+        return self.code in _TOO_LONG_CODES or _TOO_LONG_WORDS.search(self.message or "") is not None
 
 
 def refusal(
@@ -65,6 +78,8 @@ def refusal(
         )
     if status == 429:
         return _too_many(provider, headers, complaint)
+    if status in _PASSED and complaint.is_too_long:
+        return _too_long(provider, status, complaint)
     if status in _PASSED:
         return UpstreamRefused(
             complaint.message or "The model's provider refused the request without saying why.",
@@ -77,6 +92,20 @@ def refusal(
             retry=NEVER,
         )
     return _failed(provider, status, headers, complaint)
+
+
+def _too_long(provider: str, status: int, complaint: Complaint) -> UpstreamRefused:
+    """Say the one thing that coding agents look for: then they make the conversation shorter."""
+    return UpstreamRefused(
+        complaint.message or "The conversation is longer than the model's context.",
+        status=400,
+        slug=TOO_LONG,
+        kind="invalid_request_error",
+        code="context_length_exceeded",
+        param=complaint.param,
+        detail=f"{provider} answered {status}: the request is too long for the model",
+        retry=NEVER,
+    )
 
 
 def _too_many(provider: str, headers: Mapping[bytes, bytes], complaint: Complaint) -> UpstreamRefused:

@@ -1,0 +1,49 @@
+"""What hosts say when a conversation is too long, and what callers are told then."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from jupyterhub_ai_gateway.dialects import anthropic
+from jupyterhub_ai_gateway.providers.refusals import refusal
+
+TOO_LONG = [
+    (
+        400,
+        "This model's maximum context length is 128000 tokens. Yours has 130000.",
+    ),
+    (400, "Your input exceeds the context window of this model. Please adjust your input and try again."),
+    (400, "prompt is too long: 210000 tokens > 200000 maximum"),
+    (400, "Input is too long for requested model."),
+    (400, "The input token count (1100000) exceeds the maximum number of tokens allowed (1048576)."),
+    (400, "the request exceeds the available context size, try increasing it"),
+    (422, "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096. Given: 5000"),
+    (413, "Request is too long: too many tokens"),
+]
+OTHER = [
+    "max_tokens is too large: 200000",
+    "Unknown parameter: 'context'.",
+    "The image is too long on one side.",
+]
+
+
+@pytest.mark.parametrize(("status", "message"), TOO_LONG)
+def test_a_conversation_that_is_too_long_is_named_as_clients_expect(status: int, message: str) -> None:
+    fault = refusal("x", status, {}, json.dumps({"error": {"message": message}}).encode(), ())
+    assert (fault.status, fault.code) == (400, "context_length_exceeded")
+    told = json.loads(anthropic.error_object(fault, "req_1"))["error"]
+    assert told["type"] == "invalid_request_error"
+    assert told["message"].startswith("prompt is too long")
+
+
+def test_its_code_is_enough() -> None:
+    body = {"error": {"message": "No.", "code": "context_length_exceeded"}}
+    assert refusal("x", 400, {}, json.dumps(body).encode(), ()).slug == "upstream_context_too_long"
+
+
+@pytest.mark.parametrize("message", OTHER)
+def test_other_refusals_stay_what_they_are(message: str) -> None:
+    fault = refusal("x", 400, {}, json.dumps({"error": {"message": message}}).encode(), ())
+    assert fault.code == "upstream_invalid_request"

@@ -1,0 +1,92 @@
+"""The page on formats: who speaks what, and what becomes of each field in translation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from jupyterhub_ai_gateway.dialects import (
+    chat_back,
+    chat_front,
+    cohere_back,
+    completions_front,
+    messages_back,
+    messages_front,
+    responses_back,
+    responses_front,
+    serving_back,
+)
+from jupyterhub_ai_gateway.dialects.loss import DROPPED, MAPPED, Refused, Table, Verb
+
+FRONTS: Mapping[str, Table] = {
+    "Chat completions": chat_front.REQUEST,
+    "Messages": messages_front.REQUEST,
+    "Responses": responses_front.REQUEST,
+    "Completions": completions_front.REQUEST,
+}
+BACKS: Mapping[str, Mapping[str, Verb]] = {
+    "Chat completions": chat_back.LACKS,
+    "Messages": messages_back.LACKS,
+    "Responses": responses_back.LACKS,
+    "Cohere": cohere_back.LACKS,
+    "Served MLflow models": serving_back.LACKS,
+}
+_HEAD = """# Formats and their translation
+
+<!-- Written by `python -m tools.reference`; a test checks that it is current. -->
+
+A request whose format the model's provider speaks goes through as it came. All others are translated: by the tables
+below, each of which is the code that translates. What is *dropped* only tunes the answer; the answer's header
+`x-ai-gateway-dropped-params` names it. What is *refused* would make it another answer; the request gets
+`cannot_translate`, unless another deployment of the endpoint can serve it. A field that is in no table is newer than
+this version, and dropped.
+
+The tests let the official SDKs of every format talk to a provider of every format: whole and streamed, with tools over
+two turns, parallel calls, JSON Schema, pictures, reasoning that comes back in the next turn, refusals before the answer
+and failures within it, and with callers who hang up.
+
+## What callers send
+"""
+_LACKS = """
+## What a provider's format cannot say
+
+By the names of the field in chat completions, or what comes nearest.
+"""
+_ATTRIBUTES = {
+    "parallel_tools": "parallel_tool_calls",
+    "choice": "tool_choice",
+    "shape": "response_format",
+    "cache_key": "prompt_cache_key",
+    "has_cache": "cache_control",
+    "is_stream": "stream",
+    "reasoning": "reasoning_effort",
+}
+
+
+def page() -> str:
+    """Return the page."""
+    parts = [_HEAD]
+    for name, table in FRONTS.items():
+        parts += [f"### {name}", "", *_rows(table), ""]
+    parts.append(_LACKS.lstrip("\n"))
+    for name, lacks in BACKS.items():
+        parts += [
+            f"### {name}",
+            "",
+            *_rows({_ATTRIBUTES.get(key, key): verb for key, verb in lacks.items()}),
+            "",
+        ]
+    return "\n".join(parts).rstrip("\n") + "\n"
+
+
+def _rows(table: Mapping[str, Verb]) -> Iterable[str]:
+    mapped = [f"`{name}`" for name, verb in sorted(table.items()) if verb is MAPPED]
+    dropped = [f"`{name}`" for name, verb in sorted(table.items()) if verb is DROPPED]
+    yield "| | |"
+    yield "| --- | --- |"
+    if mapped:
+        yield f"| translated | {', '.join(mapped)} |"
+    if dropped:
+        yield f"| dropped | {', '.join(dropped)} |"
+    for name, verb in sorted(table.items()):
+        if isinstance(verb, Refused):
+            yield f"| refused | `{name}`: {verb.why} |"
