@@ -34,15 +34,15 @@ _HEAD = """# Formats and their translation
 
 <!-- Written by `python -m tools.reference`; a test checks that it is current. -->
 
-A request whose format the model's provider speaks goes through as it came. All others are translated: by the
-tables below, each of which is the code that translates. What is *dropped* only tunes the answer; the answer's
-header `x-ai-gateway-dropped-params` names it. What is *refused* would make it another answer; the request gets
-`cannot_translate`, unless another deployment of the endpoint can serve it. A field that is in no table is newer
-than this version, and dropped.
+A request whose format the model's provider speaks goes through as it came. All others are translated: by
+the tables below, each of which is the code that translates. What is *dropped* only tunes the answer; the
+answer's header `x-ai-gateway-dropped-params` names it. What is *refused* would make it another answer;
+the request gets `cannot_translate`, unless another deployment of the endpoint can serve it. A field that
+is in no table is newer than this version, and dropped.
 
-The tests let the official SDKs of every format talk to a provider of every format: whole and streamed, with
-tools over two turns, parallel calls, JSON Schema, pictures, reasoning that comes back in the next turn, refusals
-before the answer and failures within it, and with callers who hang up.
+The tests let the official SDKs of every format talk to a provider of every format: whole and streamed,
+with tools over two turns, parallel calls, JSON Schema, pictures, reasoning that comes back in the next
+turn, refusals before the answer and failures within it, and with callers who hang up.
 
 ## What callers send
 """
