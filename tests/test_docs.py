@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import yaml
+from traitlets.config import Config
 
 from jupyterhub_ai_gateway import errors, metrics
 from jupyterhub_ai_gateway.app.gateway_app import AIGateway
 from jupyterhub_ai_gateway.config import parse
 from jupyterhub_ai_gateway.providers.registry import Providers
 from jupyterhub_ai_gateway.vocabulary import OPERATIONS
+from tools import log_messages
 from tools.reference import REFERENCE, pages
 
 ROOT = Path(__file__).parent.parent
@@ -67,6 +69,48 @@ def test_every_page_is_in_the_contents() -> None:
     contents = (ROOT / "docs" / "index.md").read_text()
     pages_there = [path.relative_to(ROOT / "docs").with_suffix("") for path in ROOT.glob("docs/*/*.md")]
     assert [str(page) for page in pages_there if str(page) not in contents] == []
+
+
+def test_every_log_message_is_explained() -> None:
+    assert set(log_messages.found()) ^ set(log_messages.MEANINGS) == set()
+
+
+def deployments() -> list[Any]:
+    """Return every document of the files for Kubernetes."""
+    files = sorted((ROOT / "deploy").rglob("*.yaml"))
+    documents = [(path, each) for path in files for each in yaml.safe_load_all(path.read_text())]
+    return [pytest.param(path, each, id=f"{path.name}-{each.get('kind')}") for path, each in documents]
+
+
+def test_the_chart_s_values_configure_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = yaml.safe_load((ROOT / "deploy/zero-to-jupyterhub/values.yaml").read_text())
+    monkeypatch.setenv("AI_GATEWAY_TOKEN", "secret-of-both")
+    c = Config()
+    c.KubeSpawner.environment = {"LANG": "C"}
+    c.JupyterHub.spawner_class = "kubespawner.KubeSpawner"
+    for code in values["hub"]["extraConfig"].values():
+        exec(compile(code, "extraConfig", "exec"), {"c": c})
+    (service,) = c.JupyterHub.services
+    assert (service["url"], service["api_token"]) == ("http://ai-gateway:8000", "secret-of-both")
+    assert c.KubeSpawner.environment["OPENAI_BASE_URL"] == "http://proxy-public/services/ai-gateway/v1"
+
+
+def test_the_pod_of_the_gateway_fits_the_command_and_the_configuration(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = (ROOT / "deploy/zero-to-jupyterhub/ai-gateway.yaml").read_text()
+    by_kind = {each["kind"]: each for each in yaml.safe_load_all(text)}
+    (tmp_path / "openai").write_text("sk-example")
+    written = by_kind["ConfigMap"]["data"]["config.yaml"].replace("/run/keys", str(tmp_path))
+    environ = {"AI_GATEWAY_LEDGER": "postgresql+psycopg://u:p@db/ai"}
+    assert parse(yaml.safe_load(written), Providers.installed().schemas, environ).warnings == ()
+    pod = by_kind["Deployment"]["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    assert by_kind["Service"]["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    app = AIGateway()
+    app.parse_command_line(container["args"])
+    assert (app.host, app.port, app.drain_timeout_s) == ("0.0.0.0", 8000, 300)
+    assert pod["spec"]["terminationGracePeriodSeconds"] > app.drain_timeout_s + app.drain_delay_s
 
 
 def test_every_setting_is_documented_with_a_help() -> None:

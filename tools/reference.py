@@ -11,7 +11,7 @@ from jupyterhub_ai_gateway.app.gateway_app import AIGateway
 from jupyterhub_ai_gateway.config import json_schema, reference_page
 from jupyterhub_ai_gateway.providers.registry import Providers
 
-from . import formats
+from . import formats, log_messages
 
 REFERENCE = Path(__file__).parent.parent / "docs" / "reference"
 SHOWN_BY_ENVIRONMENT = {
@@ -34,6 +34,7 @@ def pages() -> Mapping[str, str]:
         "configuration.md": reference_page(schemas),
         "formats.md": formats.page(),
         "config.schema.json": json.dumps(json_schema(schemas), indent=1) + "\n",
+        "log-messages.md": log_messages.page(),
         "metrics.md": metrics.reference(),
         "settings.md": settings(),
     }

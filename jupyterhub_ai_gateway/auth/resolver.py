@@ -270,8 +270,11 @@ class TokenResolver:
             self.errors += 1
             self._probe_at = self._clock() + min(1.0, self._timeout_s)
             if not self._is_failing:
-                text = "The Hub cannot be asked who is calling: %s. Known tokens go on for %d s"
-                log.warning(text, answer.reason, self._grace_s)
+                log.warning(
+                    "The Hub cannot be asked who is calling: %s. Known tokens go on for %d s",
+                    answer.reason,
+                    self._grace_s,
+                )
             self._is_failing = True
 
     def _remember(self, key: bytes, answer: _Answer) -> None:
