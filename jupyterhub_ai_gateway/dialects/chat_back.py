@@ -237,9 +237,16 @@ def _assistant(turn: Turn, back: Back) -> Json:
         message["content"] = refusal
     if calls:
         message["tool_calls"] = calls
-    if thought and back.manners.takes_reasoning:
+    if thought and back.manners.is_mistral:
+        text = [{"type": "text", "text": words}] if words else []
+        message["content"] = [_mistral_thought(thought), *text]
+    elif thought and back.manners.takes_reasoning:
         message["reasoning_content"] = thought
     return message
+
+
+def _mistral_thought(text: str) -> Json:
+    return {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
 
 
 def _call(part: Call, back: Back) -> Json:

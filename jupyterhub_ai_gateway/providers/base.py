@@ -60,6 +60,9 @@ class Provider(abc.ABC):
     """The formats into which others are translated, the best first; one that it does not speak is passed
     over."""
 
+    is_stranger: bool = False
+    """True for a host whose chat completions have OpenAI's path, but fields of its own: all is translated."""
+
     def manners(self) -> Manners:
         """Return what a translator has to know of this host."""
         return Manners(model=self.model_name or "")

@@ -103,6 +103,7 @@ class OpenAICompatible(Provider):
         super().__init__(model)
         self.takes_stream_usage = self.row.usage
         self.reports_cost = self.row.reports_cost
+        self.is_stranger = self.row.is_mistral
         self.verifies_tls = self.settings["verify_tls"]
         keys: list[Secret] = [self.settings[name] for name in self.row.key_names if self.settings[name]]
         self._key = keys[0] if keys else None

@@ -339,7 +339,11 @@ class _Ways:
         spoken = provider.speaks(endpoint_type)
         best = next((each for each in provider.translates if each in spoken), None)
         straight = {
-            each: each for each in spoken if each.endpoint_type == endpoint_type and each in DIALECT_OF
+            each: each
+            for each in spoken
+            if each.endpoint_type == endpoint_type
+            and each in DIALECT_OF
+            and not (each is CHAT and provider.is_stranger)
         }
         bridges: dict[Operation, Bridge | VectorBridge] = {}
         if best is not None:

@@ -24,6 +24,7 @@ def complaint(value: Any, kind: Any, path: str = "") -> str | None:
         return _object(value, kind, path)
     if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel):
         return _model(value, kind, path)
+    kind = _without_alias(kind)
     origin = typing.get_origin(kind)
     if origin in (typing.Annotated, typing_extensions.Required, typing_extensions.NotRequired):
         return complaint(value, typing.get_args(kind)[0], path)
@@ -39,6 +40,18 @@ def complaint(value: Any, kind: Any, path: str = "") -> str | None:
         inner = typing.get_args(kind)[1]
         return _first(complaint(item, inner, f"{path}.{name}") for name, item in value.items())
     return _plain(value, kind, path)
+
+
+def _without_alias(kind: Any) -> Any:
+    """Return what a named type stands for."""
+    while True:
+        origin = typing.get_origin(kind)
+        if isinstance(kind, typing_extensions.TypeAliasType):
+            kind = kind.__value__
+        elif isinstance(origin, typing_extensions.TypeAliasType):
+            kind = origin.__value__[typing.get_args(kind)]
+        else:
+            return kind
 
 
 def _plain(value: Any, kind: Any, path: str) -> str | None:

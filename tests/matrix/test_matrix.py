@@ -56,7 +56,7 @@ async def test_plain(front: str, back: str, stream: bool) -> None:
 @whole_and_streamed
 @every_pair
 async def test_parallel_tools_over_two_turns_with_thoughts(front: str, back: str, stream: bool) -> None:
-    calls = [("call_1", "get_weather", {"city": "Zürich"}), ("call_2", "get_time", {"city": "Oslo"})]
+    calls = [("callid001", "get_weather", {"city": "Zürich"}), ("callid002", "get_time", {"city": "Oslo"})]
     async with meeting(front, back) as (client, vendor, _):
         vendor.says += [Say(thinking="Two questions, two tools.", calls=calls), Say("Sunny, at noon.")]
         client.tools, client.thinks = TOOLS, True
@@ -65,12 +65,12 @@ async def test_parallel_tools_over_two_turns_with_thoughts(front: str, back: str
         assert got.calls == calls
         assert got.thinking == "Two questions, two tools."
         assert got.finish in ("tool_calls", "tool_use", "completed")
-        client.give([("call_1", "sunny"), ("call_2", "12:00")])
+        client.give([("callid001", "sunny"), ("callid002", "12:00")])
         assert (await client.ask(stream=stream)).text == "Sunny, at noon."
         first, second = vendor.seen
         assert first.tools == ["get_weather", "get_time"]
         assert second.calls == calls
-        assert second.results == [("call_1", "sunny"), ("call_2", "12:00")]
+        assert second.results == [("callid001", "sunny"), ("callid002", "12:00")]
         assert second.thoughts == ["Two questions, two tools."]
 
 
@@ -136,7 +136,7 @@ async def test_who_hangs_up_stops_the_provider(front: str, back: str) -> None:
 @pytest.mark.parametrize("cuts", [BYTE_BY_BYTE, *(random_cuts(seed) for seed in range(3))])
 @every_pair
 async def test_any_cut_of_the_bytes(front: str, back: str, cuts: Any) -> None:
-    calls = [("call_1", "get_weather", {"city": "Zürich"})]
+    calls = [("callid001", "get_weather", {"city": "Zürich"})]
     async with meeting(front, back, cuts=cuts) as (client, vendor, _):
         vendor.says.append(Say("Let me look.", calls, "Hm. Ein Wörtchen."))
         client.tools, client.thinks = TOOLS, True

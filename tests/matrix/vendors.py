@@ -8,6 +8,7 @@ in words that are nobody's again.
 from __future__ import annotations
 
 import json
+import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ import cohere
 from anthropic.types import message_create_params as messages_types
 from fakes.strictly import as_arguments, complaint
 from fakes.upstream import FakeUpstream, Reply, Request
+from mistralai.client.chat import Chat
 from openai.types.chat import completion_create_params as chat_types
 from openai.types.responses import response_create_params as responses_types
 from served import KEY
@@ -197,6 +199,55 @@ class ChatVendor(Vendor):
 
     def _head(self, kind: str) -> dict[str, Any]:
         return {"id": "chatcmpl-1", "object": kind, "created": 1_760_000_000, "model": "qwen3-32b"}
+
+
+class MistralVendor(ChatVendor):
+    """Mistral, whose thoughts are pieces of the content, and whose calls have ids of nine letters."""
+
+    provider = "mistral"
+    model = "magistral-medium"
+
+    def check(self, request: Request, document: Any) -> str | None:
+        if request.path != "/v1/chat/completions" or request.header("authorization") != f"Bearer {KEY}":
+            return "path or key"
+        for message in document["messages"]:
+            for call in message.get("tool_calls") or ():
+                if re.fullmatch("[A-Za-z0-9]{9}", call["id"]) is None:
+                    return "Tool call id must be a-z, A-Z, 0-9, with a length of 9."
+        schema = dict(document)
+        form = schema.get("response_format")
+        if form and form["type"] == "json_schema":  # the SDK's name for it is another than the wire's
+            inner = dict(form["json_schema"])
+            schema["response_format"] = {**form, "json_schema": inner}
+        return as_arguments(schema, Chat.complete, set()) or _orphans(document["messages"])
+
+    def read(self, document: Any) -> Seen:
+        seen = super().read(document)
+        for message in document["messages"]:
+            for part in message["content"] if isinstance(message.get("content"), list) else ():
+                if part["type"] == "thinking":
+                    seen.thoughts.append("".join(each["text"] for each in part["thinking"]))
+        return seen
+
+    def whole(self, say: Say) -> Any:
+        document = super().whole(say)
+        message = document["choices"][0]["message"]
+        if say.thinking:
+            text = [{"type": "text", "text": say.text}] if say.text else []
+            message["content"] = [_mistral_thought(message.pop("reasoning_content")), *text]
+        return document
+
+    def stream(self, say: Say) -> Iterator[Any]:
+        for each in super().stream(say):
+            if isinstance(each, dict) and each.get("choices"):
+                delta = each["choices"][0]["delta"]
+                if "reasoning_content" in delta:
+                    delta["content"] = [_mistral_thought(delta.pop("reasoning_content"))]
+            yield each
+
+
+def _mistral_thought(text: str) -> Any:
+    return {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
 
 
 def _chat_call(id_: str, name: str, arguments: Any) -> Any:
@@ -616,4 +667,5 @@ VENDORS: dict[str, type[Vendor]] = {
     "Messages": MessagesVendor,
     "Responses": ResponsesVendor,
     "Cohere": CohereVendor,
+    "Mistral": MistralVendor,
 }
