@@ -44,8 +44,8 @@ The tests let the official SDKs of every format talk to a provider of every form
 with tools over two turns, parallel calls, JSON Schema, pictures, reasoning that comes back in the next
 turn, refusals before the answer and failures within it, and with callers who hang up.
 
-Not served are callers who speak Cohere's or Mistral's own form of chats: their SDKs read answers in a shape that
-no other client knows. OpenAI's SDK reaches their models.
+Not served are callers who speak Cohere's or Mistral's own form of chats: their SDKs read answers in a
+shape that no other client knows. OpenAI's SDK reaches their models.
 
 ## What callers send
 """
