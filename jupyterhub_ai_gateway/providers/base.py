@@ -61,7 +61,7 @@ class Provider(abc.ABC):
     over."""
 
     is_stranger: bool = False
-    """True for a host whose chat completions have fields of their own at OpenAI's path: all is translated."""
+    """True for a host whose chat completions have fields of their own: everything is translated."""
 
     def manners(self) -> Manners:
         """Return what a translator has to know of this host."""
