@@ -13,7 +13,7 @@ from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, Timeouts
 ENDPOINT_TYPES = (CHAT.endpoint_type, COMPLETIONS.endpoint_type, EMBEDDINGS.endpoint_type)
 """What an endpoint can be, in MLflow's names."""
 
-SettingKind = Literal["secret", "text", "url", "choice", "flag", "headers"]
+SettingKind = Literal["secret", "text", "url", "choice", "flag", "headers", "whole", "group"]
 LimitKey = Literal["user", "endpoint"]
 
 
@@ -23,8 +23,9 @@ class Setting:
 
     What a provider gets, by kind: "secret" a `Secret`; "text" a str; "url" a str, http or https, without
     query and without a slash at the end; "choice" one of `choices`, which are lower-case; "flag" a bool;
-    "headers" a tuple of pairs of a name and a `Secret`, () when there are none. A setting that the
-    operator left out is `default` (a str becomes a `Secret` where the kind says so).
+    "headers" a tuple of pairs of a name and a `Secret`, () when there are none; "whole" an int above 0;
+    "group" a mapping that has each of `settings`. A setting that the operator left out is `default` (a str
+    becomes a `Secret` where the kind says so; a group has the defaults of its settings).
     """
 
     name: str
@@ -33,6 +34,7 @@ class Setting:
     default: object = None
     choices: tuple[str, ...] = ()
     help: str = ""
+    settings: tuple[Setting, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +42,9 @@ class ProviderSchema:
     """What one provider takes in the configuration.
 
     `retired` says why a provider that used to exist is none any more: it is the operator's error text.
-    `check` sees the settings once each of them is right, and yields a setting's name and a problem for
-    what only several together can get wrong; its texts never hold a value of a secret.
+    `check` sees the settings once each of them is right, and yields a setting's name (`GROUP.NAME` for one
+    within a group) and a problem for what only several together can get wrong; its texts never hold a
+    value of a secret.
     """
 
     name: str

@@ -350,17 +350,21 @@ def _provider(schema: ProviderSchema, names: Iterable[str]) -> str:
         lines.append(f"Also {_code(others)}.\n")
     lines.append(f"Serves {_code(sorted(schema.endpoint_types))}.\n")
     if schema.settings:
-        lines.append(
-            _table(("setting", "kind", "required", "default", "meaning"), map(_row, schema.settings))
-        )
+        lines.append(_table(("setting", "kind", "required", "default", "meaning"), _rows(schema.settings)))
         lines.append("")
     return "\n".join(lines)
 
 
-def _row(setting: Setting) -> tuple[str, ...]:
+def _rows(settings: Iterable[Setting], within: str = "") -> Iterable[tuple[str, ...]]:
+    for setting in settings:
+        yield _row(setting, within)
+        yield from _rows(setting.settings, f"{within}{setting.name}.")
+
+
+def _row(setting: Setting, within: str) -> tuple[str, ...]:
     kind = _code(setting.choices) if setting.choices else setting.kind
     default = "" if setting.default in (None, ()) else f"`{setting.default}`"
-    return f"`{setting.name}`", kind, "yes" if setting.required else "", default, setting.help
+    return f"`{within}{setting.name}`", kind, "yes" if setting.required else "", default, setting.help
 
 
 def _code(words: Iterable[str]) -> str:

@@ -291,6 +291,15 @@ def _setting(setting: Setting) -> Schema:
     kinds: dict[str, list[Schema]] = {
         "flag": [{"type": "boolean"}],
         "headers": [{"type": "object", "additionalProperties": {"anyOf": _REFERENCE}}],
+        "whole": [{"type": "integer", "minimum": 1}],
+        "group": [
+            {
+                "type": "object",
+                "properties": {each.name: _setting(each) for each in setting.settings},
+                "required": [each.name for each in setting.settings if each.required],
+                "additionalProperties": False,
+            }
+        ],
     }
     allowed: Iterable[Schema] = kinds.get(setting.kind, _REFERENCE)
     schema: Schema = {"anyOf": [*allowed, *([] if setting.required else [{"type": "null"}])]}

@@ -47,12 +47,23 @@ def read_settings(
 
 def _setting(block: Block, setting: Setting, schema: ProviderSchema, resolver: Resolver) -> object:
     value = block.get(setting.name)
+    if value is None and setting.required:
+        block.missing(setting.name, f"is required by the provider {schema.name}")
+    if setting.kind == "group":
+        return _group(value, block.at(setting.name), setting, schema, resolver, block.report)
     if value is None:
-        if setting.required:
-            block.missing(setting.name, f"is required by the provider {schema.name}")
         return _default(setting)
     read = _READERS[setting.kind]
     return block.report.collect(lambda: read(value, block.at(setting.name), setting, resolver), None)
+
+
+def _group(
+    value: object, path: str, group: Setting, schema: ProviderSchema, resolver: Resolver, report: Report
+) -> Mapping[str, object]:
+    block = Block({} if value is None else value, path, report)
+    settings = {setting.name: _setting(block, setting, schema, resolver) for setting in group.settings}
+    block.refuse_unknown()
+    return MappingProxyType(settings)
 
 
 def _default(setting: Setting) -> object:
@@ -111,6 +122,12 @@ def _read_choice(value: object, path: str, setting: Setting, resolver: Resolver)
     return text.lower()
 
 
+def _read_whole(value: object, path: str, setting: Setting, resolver: Resolver) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ConfigFault(path, "must be a whole number above 0")
+    return value
+
+
 def _read_flag(value: object, path: str, setting: Setting, resolver: Resolver) -> bool:
     if not isinstance(value, bool):
         raise ConfigFault(path, f"must be true or false, found {kind_of(value)}")
@@ -146,4 +163,5 @@ _READERS: Mapping[SettingKind, Callable[[object, str, Setting, Resolver], object
     "choice": _read_choice,
     "flag": _read_flag,
     "headers": _read_headers,
+    "whole": _read_whole,
 }
