@@ -49,7 +49,14 @@ def test_python_block_is_python(text: str) -> None:
 def test_yaml_block_is_a_configuration_that_is_taken(text: str, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("sk-example")
     document = yaml.safe_load(text.replace("/srv/jupyterhub/openai.key", str(tmp_path / "key")))
-    environ = dict.fromkeys(("OPENAI_API_KEY", "CAMPUS_KEY", "ANTHROPIC_API_KEY"), "sk-example")
+    names = (
+        "OPENAI_API_KEY",
+        "CAMPUS_KEY",
+        "ANTHROPIC_API_KEY",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+    )
+    environ = dict.fromkeys(names, "sk-example")
     assert parse(document, Providers.installed().schemas, environ).warnings == ()
 
 

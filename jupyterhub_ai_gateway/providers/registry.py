@@ -11,6 +11,7 @@ from ..config import ModelConfig, ProviderSchema, fold
 from .anthropic import Anthropic
 from .base import Provider
 from .cohere import Cohere
+from .bedrock import Bedrock
 from .echo import Echo
 from .mlflow_serving import MlflowModelServing
 from .openai import OpenAI
@@ -67,6 +68,7 @@ def _shipped() -> Iterable[tuple[type[Provider], tuple[str, ...]]]:
     yield Anthropic, ()
     yield Cohere, ()
     yield MlflowModelServing, ()
+    yield Bedrock, ("amazon-bedrock",)
     yield Echo, ()
     for row in rows():
         yield provider_of(row), row.aliases

@@ -1,0 +1,170 @@
+"""Amazon Bedrock: Claude natively, by the Messages API, and every model by the Converse API.
+
+Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_Operations_Amazon_Bedrock_Runtime.html
+and https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-anthropic-claude-messages.html
+(read 2026-11).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from urllib.parse import quote
+
+import msgspec
+from typing_extensions import override
+
+from ..config import ModelConfig, ProviderSchema, Setting
+from ..dialects.anthropic import allowed_betas
+from ..errors import UpstreamRefused
+from ..upstream.base import Client, Exchange, Target
+from ..vocabulary import CHAT, COUNT_TOKENS, MESSAGES, Operation, Timeouts, utcnow
+from . import aws
+from .base import Headers, Provider
+from .bedrock_exchange import Counted, Unframed, is_framed
+from .bedrock_refusals import bedrock_refusal
+from .openai import USER_AGENT
+from .sigv4 import Scope, sign
+
+VERSION = "bedrock-2023-05-31"
+_BETAS = "anthropic-beta"
+_IS_CLAUDE = re.compile(r"(?:^|[./])anthropic\.")
+_ARN = re.compile(r"arn:aws[a-z-]*:bedrock:([a-z0-9-]+):")
+_PROFILE = re.compile(r"^(?:[a-z]{2,6}(?:-gov)?|global)\.(?=anthropic\.)")
+"""What an inference profile's name has before that of its model."""
+_SUFFIXES = {"cn-": "amazonaws.com.cn", "eusc-": "amazonaws.eu"}
+_VERBS: Mapping[Operation, str] = {MESSAGES: "invoke", COUNT_TOKENS: "count-tokens"}
+_STREAMS: Mapping[str, str] = {"invoke": "invoke-with-response-stream", "converse": "converse-stream"}
+_SIGNED = ("content-type",)
+
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_betas = msgspec.json.Decoder(list[str]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def _check(settings: Mapping[str, object]) -> Iterable[tuple[str, str]]:
+    config = settings["aws_config"]
+    return aws.check(config) if isinstance(config, Mapping) else ()
+
+
+class Bedrock(Provider):
+    """Models in a region of AWS, named by their id, by an inference profile, or by an ARN."""
+
+    schema = ProviderSchema(
+        name="bedrock",
+        settings=(
+            aws.AWS_CONFIG,
+            Setting(
+                "api_base", "url", help="The address, such as a VPC endpoint's; the region's by default."
+            ),
+            Setting(
+                "api",
+                "choice",
+                choices=("converse", "messages"),
+                help="What the model is asked by; messages for Claude by default, converse for all others.",
+            ),
+        ),
+        endpoint_types=frozenset({CHAT.endpoint_type}),
+        check=_check,
+    )
+
+    def __init__(self, model: ModelConfig) -> None:
+        super().__init__(model)
+        self._model = model.name or ""
+        config: Mapping[str, object] = self.settings["aws_config"]
+        arn = _ARN.match(self._model)
+        region = config["aws_region"] or (arn and arn[1]) or aws.region_of_chain()
+        self._region = str(region or "")
+        self._source = aws.source_of(config, self._region)
+        usual = "messages" if _IS_CLAUDE.search(self._model) else "converse"
+        self._is_native = (self.settings["api"] or usual) == "messages"
+        self._streams: dict[str, Target] = {}
+
+    @override
+    def speaks(self, endpoint_type: str) -> frozenset[Operation]:
+        return frozenset({MESSAGES, COUNT_TOKENS}) if self._is_native else frozenset()
+
+    @override
+    def url(self, operation: Operation) -> str:
+        if not self._region:
+            raise ValueError("it needs aws_config.aws_region, which AWS's own configuration lacks as well")
+        suffix = next(
+            (end for start, end in _SUFFIXES.items() if self._region.startswith(start)), "amazonaws.com"
+        )
+        base = self.settings["api_base"] or f"https://bedrock-runtime.{self._region}.{suffix}"
+        model = _PROFILE.sub("", self._model) if operation is COUNT_TOKENS else self._model
+        return f"{base}/model/{quote(model, safe='')}/{_VERBS[operation]}"
+
+    @override
+    def headers(self) -> Headers:
+        return [
+            ("User-Agent", USER_AGENT),
+            ("Accept", "application/json"),
+            ("Accept-Encoding", "identity"),
+            ("Content-Type", "application/json"),
+        ]
+
+    @override
+    async def send(
+        self, client: Client, target: Target, body: bytes, timeouts: Timeouts, headers: Headers = ()
+    ) -> Exchange:
+        fields = _fields(body)
+        fields.pop("model", None)  # the path says it
+        is_stream = bytes(fields.pop("stream", b"false")) == b"true"
+        verb = target.path.rpartition("/")[2]
+        if verb != "converse":
+            _make_native(fields, headers)
+        body = _encode(fields)
+        if verb == "count-tokens":
+            body = _encode({"input": {"invokeModel": {"body": body}}})
+        if is_stream:
+            target = self._stream(target, verb)
+        authorization = await self._authorize(target, body)
+        exchange = await client.send(target, authorization, body, timeouts)
+        if is_framed(exchange.headers):
+            return Unframed(exchange)
+        return Counted(exchange) if verb == "count-tokens" and exchange.status == 200 else exchange
+
+    @override
+    def refusal(self, status: int, headers: Mapping[bytes, bytes], body: bytes) -> UpstreamRefused:
+        fault, is_expired = bedrock_refusal(self.name, status, headers, body, self._source.secrets())
+        if is_expired:
+            self._source.expire()
+        return fault
+
+    @override
+    def secrets(self) -> tuple[str, ...]:
+        return self._source.secrets()
+
+    async def _authorize(self, target: Target, body: bytes) -> Headers:
+        credentials = await self._source.current()
+        if isinstance(credentials, aws.Bearer):
+            return [("Authorization", f"Bearer {credentials.token}")]
+        signed = [("Host", target.origin.authority)]
+        signed += [(name, value) for name, value in target.headers if name.lower() in _SIGNED]
+        scope = Scope(self._region, "bedrock")
+        return sign(target.method, target.path, signed, body, keys=credentials, scope=scope, now=utcnow())
+
+    def _stream(self, target: Target, verb: str) -> Target:
+        """Return where the same is asked for as a stream."""
+        found = self._streams.get(target.path)
+        if found is None:
+            path = f"{target.path.removesuffix(verb)}{_STREAMS[verb]}"
+            found = self._streams[target.path] = replace(target, path=path)
+        return found
+
+
+def _make_native(fields: dict[str, msgspec.Raw], headers: Headers) -> None:
+    """Say in the body what Anthropic has in headers."""
+    said = [value for name, value in headers if name == _BETAS]
+    if "anthropic_beta" in fields:
+        try:
+            said += _betas(fields.pop("anthropic_beta"))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            said += []  # no list of words
+    kept, _ = allowed_betas(",".join(said))
+    if kept:
+        fields["anthropic_beta"] = msgspec.Raw(_encode(kept))
+    fields["anthropic_version"] = msgspec.Raw(_encode(VERSION))
+    fields.setdefault("max_tokens", msgspec.Raw(b"1"))  # counting needs one as well

@@ -1,0 +1,377 @@
+"""The real SDKs against the gateway, behind which a Bedrock checks signatures and bodies as AWS does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import anthropic
+import pytest
+from anthropic import AsyncAnthropic
+from expected import ExpectedLog
+from fakes import anthropic as vendor
+from fakes.bedrock import KEY_ID, REGION, SECRET, Bedrock, chunks, framed, refused, told
+from fakes.event_stream import event, message
+from fakes.upstream import (
+    BYTE_BY_BYTE,
+    FIN,
+    RESET,
+    STALL,
+    WHOLE,
+    FakeUpstream,
+    Raw,
+    Reply,
+    happened,
+    random_cuts,
+)
+from served import PREFIX, WAYS, Served, served
+
+from jupyterhub_ai_gateway.vocabulary import MESSAGES as MESSAGES_OPERATION
+
+CLAUDE = "eu.anthropic.claude-sonnet-4-5-20250929-v1:0"
+HELLO: Any = [{"role": "user", "content": "Hi"}]
+CUTS = {"whole": WHOLE, "bytes": BYTE_BY_BYTE, **{f"seed {seed}": random_cuts(seed) for seed in range(3)}}
+every_way = pytest.mark.parametrize("way", WAYS)
+ID_AND_KEY = {"aws_region": REGION, "aws_access_key_id": KEY_ID, "aws_secret_access_key": SECRET}
+
+
+def upstream(bedrock: Bedrock | None = None, **more: Any) -> FakeUpstream:
+    up = FakeUpstream(is_strict=False, **more)
+    up.always(bedrock or Bedrock())
+    return up
+
+
+def bedrock_endpoint(
+    up: FakeUpstream, model: str = CLAUDE, aws_config: dict[str, Any] | None = None, **more: Any
+) -> dict[str, Any]:
+    config = {"aws_config": aws_config or ID_AND_KEY, "api_base": up.url, **more}
+    return {
+        "name": "claude",
+        "endpoint_type": "llm/v1/chat",
+        "model": {"provider": "bedrock", "name": model, "config": config},
+    }
+
+
+def client(running: Served, **more: Any) -> AsyncAnthropic:
+    return AsyncAnthropic(
+        base_url=f"{running.url}{PREFIX}", auth_token="t-alice", api_key=None, max_retries=0, **more
+    )
+
+
+async def ask(running: Served, **more: Any) -> Any:
+    headers = more.pop("headers", ())
+    document = {"model": "claude", "max_tokens": 50, "messages": HELLO, **more}
+    return await running.ask("POST", "v1/messages", document, headers=headers)
+
+
+# Claude, natively
+
+
+@every_way
+async def test_claude_speaks_messages_natively(way: str) -> None:
+    bedrock = Bedrock()
+    with upstream(bedrock) as up:
+        async with served(up, [bedrock_endpoint(up)], **WAYS[way]) as running, client(running) as ai:
+            whole = await ai.messages.create(model="claude", max_tokens=50, messages=HELLO)
+            assert whole.content[0].text == "".join(vendor.TEXT)  # type: ignore[union-attr]
+            async with ai.messages.stream(model="claude", max_tokens=50, messages=HELLO) as stream:
+                assert [text async for text in stream.text_stream] == vendor.TEXT
+                assert (await stream.get_final_message()).usage.output_tokens == 9
+            counted = await ai.messages.count_tokens(model="claude", messages=HELLO)
+            assert counted.input_tokens == 20
+    assert [asked[:2] for asked in bedrock.asked] == [
+        ("InvokeModel", CLAUDE),
+        ("InvokeModelWithResponseStream", CLAUDE),
+        ("CountTokens", CLAUDE.removeprefix("eu.")),
+    ]
+
+
+@every_way
+@pytest.mark.parametrize("cuts", CUTS)
+async def test_events_come_as_they_were_and_usage_is_counted(way: str, cuts: str) -> None:
+    with upstream(cuts=CUTS[cuts]) as up:
+        async with served(up, [bedrock_endpoint(up)], **WAYS[way]) as running:
+            answer = await ask(running, stream=True)
+            assert answer.body == b"".join(vendor.events())
+            cell = running.service.gateway.catalogue._endpoints["claude"].cells[MESSAGES_OPERATION]
+            assert (cell.input_tokens.total, cell.output_tokens.total) == (20, 9)
+            assert cell.cached_input_tokens == 11
+
+
+@every_way
+async def test_body_is_as_it_came_but_for_what_bedrock_has_elsewhere(way: str) -> None:
+    bedrock = Bedrock()
+    document: Any = {
+        "system": [{"type": "text", "text": "é", "cache_control": {"type": "ephemeral"}}],
+        "temperature": 0.5,
+        "anthropic_beta": ["interleaved-thinking-2025-05-14", "files-api-2025-04-14"],
+    }
+    betas = ("anthropic-beta", "context-1m-2025-08-07, skills-2025-10-02")
+    with upstream(bedrock) as up:
+        async with served(up, [bedrock_endpoint(up)], **WAYS[way]) as running:
+            answer = await ask(running, headers=[betas], metadata={"user_id": "alice@uni.edu"}, **document)
+    assert answer.status == 200
+    assert answer.headers["x-ai-gateway-dropped-params"] == "anthropic-beta: skills-2025-10-02"
+    sent = bedrock.asked[0][2]
+    assert len(sent.pop("metadata")["user_id"]) == 32
+    assert sent.pop("anthropic_beta") == ["context-1m-2025-08-07", "interleaved-thinking-2025-05-14"]
+    assert sent.pop("anthropic_version") == "bedrock-2023-05-31"
+    del document["anthropic_beta"]
+    assert sent == {"max_tokens": 50, "messages": HELLO, **document}
+    headers = {name.lower() for name, _ in up.requests[0].headers}
+    assert headers == {
+        *("host", "user-agent", "accept", "accept-encoding", "content-type", "content-length"),
+        *("x-amz-date", "authorization"),
+    }
+
+
+@every_way
+@pytest.mark.parametrize(
+    ("bedrock", "config"),
+    [
+        (
+            Bedrock(token="bedrock-api-key-0123456789"),
+            {"aws_region": REGION, "aws_bearer_token": "bedrock-api-key-0123456789"},
+        ),
+        (
+            Bedrock(session_token="session+token/=="),
+            {**ID_AND_KEY, "aws_session_token": "session+token/=="},
+        ),
+        (Bedrock(region="us-gov-west-1"), {**ID_AND_KEY, "aws_region": "us-gov-west-1"}),
+    ],
+    ids=["bearer", "session", "region"],
+)
+async def test_every_kind_of_credentials_is_taken(way: str, bedrock: Bedrock, config: Any) -> None:
+    with upstream(bedrock) as up:
+        async with served(up, [bedrock_endpoint(up, aws_config=config)], **WAYS[way]) as running:
+            assert (await ask(running)).status == 200
+            assert (await ask(running, stream=True)).body == b"".join(vendor.events())
+
+
+async def test_arn_is_quoted_once_in_the_path_and_says_the_region() -> None:
+    arn = f"arn:aws:bedrock:{REGION}:123456789012:application-inference-profile/a1b2c3"
+    bedrock = Bedrock()
+    config = {name: value for name, value in ID_AND_KEY.items() if name != "aws_region"}
+    with upstream(bedrock) as up:
+        async with served(up, [bedrock_endpoint(up, arn, config, api="messages")]) as running:
+            assert (await ask(running)).status == 200
+        assert up.requests[0].target == f"/model/{arn.replace(':', '%3A').replace('/', '%2F')}/invoke"
+    assert bedrock.asked[0][1] == arn
+
+
+# Failures
+
+FAILURES: list[tuple[Any, int, str, type[anthropic.APIError]]] = [
+    (
+        refused(400, "ValidationException", "max_tokens: bad"),
+        400,
+        "ValidationException",
+        anthropic.BadRequestError,
+    ),
+    (
+        refused(400, "ValidationException", "Input is too long for requested model."),
+        400,
+        "context_length_exceeded",
+        anthropic.BadRequestError,
+    ),
+    (
+        refused(400, "ValidationException", "The provided model identifier is invalid."),
+        502,
+        "upstream_not_found",
+        anthropic.InternalServerError,
+    ),
+    (
+        refused(400, "ServiceQuotaExceededException", "Too many tokens today"),
+        429,
+        "insufficient_quota",
+        anthropic.RateLimitError,
+    ),
+    (
+        refused(429, "ThrottlingException", "Slow", ("Retry-After", "3")),
+        429,
+        "ThrottlingException",
+        anthropic.RateLimitError,
+    ),
+    (
+        refused(403, "AccessDeniedException", f"{KEY_ID} may not"),
+        502,
+        "upstream_auth_error",
+        anthropic.InternalServerError,
+    ),
+    (
+        refused(403, "ExpiredTokenException", "expired"),
+        502,
+        "upstream_auth_error",
+        anthropic.InternalServerError,
+    ),
+    (
+        refused(404, "ResourceNotFoundException", "no model"),
+        502,
+        "upstream_not_found",
+        anthropic.InternalServerError,
+    ),
+    (
+        refused(408, "ModelTimeoutException", "took too long"),
+        504,
+        "ModelTimeoutException",
+        anthropic.APIStatusError,
+    ),
+    (
+        refused(424, "ModelErrorException", "broke"),
+        502,
+        "ModelErrorException",
+        anthropic.InternalServerError,
+    ),
+    (
+        refused(429, "ModelNotReadyException", "loading"),
+        503,
+        "ModelNotReadyException",
+        anthropic.InternalServerError,
+    ),
+    (
+        refused(503, "ServiceUnavailableException", "busy"),
+        503,
+        "ServiceUnavailableException",
+        anthropic.InternalServerError,
+    ),
+    (Reply.json({"Message": "?"}, 500), 500, "upstream_error", anthropic.InternalServerError),
+    (Raw.of(FIN), 502, "upstream_unreachable", anthropic.InternalServerError),
+]
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+@pytest.mark.parametrize(("script", "status", "code", "kind"), FAILURES)
+async def test_failure_of_bedrock_raises_the_right_exception(
+    is_stream: bool, script: Any, status: int, code: str, kind: Any, expected_log: ExpectedLog
+) -> None:
+    with upstream() as up:
+        up.script(script)
+        async with served(up, [bedrock_endpoint(up)]) as running, client(running) as ai:
+            with pytest.raises(kind) as caught:
+                await ai.messages.create(model="claude", max_tokens=5, messages=HELLO, stream=is_stream)
+            assert caught.value.status_code == status
+            body: Any = caught.value.body
+            assert body["error"]["code"] == code
+            assert KEY_ID not in json.dumps(body)
+            if code == "ThrottlingException":
+                assert caught.value.response.headers["retry-after"] == "3"
+    if status >= 500:
+        assert KEY_ID not in "".join(expected_log.take("provider bedrock"))
+
+
+MID_STREAM = [
+    ("throttlingException", "rate_limit_error"),
+    ("modelStreamErrorException", "api_error"),
+    ("modelTimeoutException", "timeout_error"),
+    ("serviceUnavailableException", "overloaded_error"),
+    ("validationException", "invalid_request_error"),
+    ("newException", "api_error"),
+]
+
+
+@pytest.mark.parametrize("cuts", CUTS)
+@pytest.mark.parametrize(("name", "kind"), MID_STREAM)
+async def test_exception_in_a_stream_is_an_error_event_and_counted(cuts: str, name: str, kind: str) -> None:
+    begun = vendor.events()[:5]
+    with upstream() as up:
+        up.script(framed(*chunks(begun), told(name, "It broke")))
+        up.cuts = CUTS[cuts]
+        async with served(up, [bedrock_endpoint(up)]) as running:
+            answer = await ask(running, stream=True)
+            cell = running.service.gateway.catalogue._endpoints["claude"].cells[MESSAGES_OPERATION]
+            assert list(cell.durations) == [(200, "upstream_error_in_stream")]
+    whole, _, last = answer.body.partition(b"event: error\ndata: ")
+    assert whole == b"".join(begun)
+    assert json.loads(last)["error"] == {"type": kind, "message": "It broke", "code": name}
+
+
+async def test_exception_in_a_stream_raises_in_the_sdk() -> None:
+    with upstream() as up:
+        up.script(framed(*chunks(vendor.events()[:5]), told("throttlingException", "Slow down")))
+        async with served(up, [bedrock_endpoint(up)]) as running, client(running) as ai:
+            with pytest.raises(anthropic.APIError, match="Slow down"):
+                async with ai.messages.stream(model="claude", max_tokens=5, messages=HELLO) as stream:
+                    async for _ in stream.text_stream:
+                        pass
+
+
+GOOD = chunks(vendor.events())
+DAMAGED = GOOD[5][:20] + bytes([GOOD[5][20] ^ 1]) + GOOD[5][21:]
+BROKEN = {
+    "damaged": [*GOOD[:5], DAMAGED],
+    "cut": [*GOOD[:5], GOOD[5][:-7]],
+    "ended": GOOD[:5],
+    "no base64": [*GOOD[:5], event("chunk", {"bytes": "*"})],
+    "no event": [*GOOD[:5], event("chunk", {"bytes": "e30="})],
+    "odd kind": [*GOOD[:5], message({":message-type": "odd"}, b"{}")],
+    "no name": [*GOOD[:5], message({":message-type": "event"}, b"{}")],
+    "line ends": [*GOOD[:5], message({":message-type": "event", ":event-type": "a\n\nb"}, b"{}")],
+    "gone": [*GOOD[:5], RESET],
+}
+
+
+@every_way
+@pytest.mark.parametrize("kind", BROKEN)
+async def test_broken_stream_ends_with_an_error_event(
+    kind: str, way: str, expected_log: ExpectedLog
+) -> None:
+    with upstream() as up:
+        up.script(framed(*BROKEN[kind]))
+        async with served(up, [bedrock_endpoint(up)], **WAYS[way]) as running:
+            answer = await ask(running, stream=True)
+    whole, _, last = answer.body.partition(b"event: error\ndata: ")
+    if kind != "gone":  # a reset may overtake what was sent
+        assert whole == b"".join(vendor.events()[:5])
+    assert json.loads(last)["error"]["type"] == "api_error"
+    expected_log.take("upstream_broken")
+
+
+async def test_error_message_of_the_stream_itself_is_told() -> None:
+    headers = {
+        ":message-type": "error",
+        ":error-code": "internalServerException",
+        ":error-message": "No more",
+    }
+    with upstream() as up:
+        up.script(framed(*GOOD[:5], message(headers, b"")))
+        async with served(up, [bedrock_endpoint(up)]) as running:
+            answer = await ask(running, stream=True)
+    error = json.loads(answer.body.partition(b"event: error\ndata: ")[2])["error"]
+    assert error == {"type": "api_error", "message": "No more", "code": "internalServerException"}
+
+
+@every_way
+async def test_hangup_closes_the_connection_to_bedrock(way: str) -> None:
+    with upstream() as up:
+        up.script(framed(*GOOD[:4], STALL))
+        async with served(up, [bedrock_endpoint(up)], **WAYS[way]) as running:
+            asking = asyncio.ensure_future(ask(running, stream=True))
+            request = await up.taken()
+            asking.cancel()
+            await happened(request.closed)
+
+
+async def test_count_that_is_none_is_a_broken_answer(expected_log: ExpectedLog) -> None:
+    with upstream() as up:
+        up.script(Reply.json({"inputTokens": "many"}))
+        async with served(up, [bedrock_endpoint(up)]) as running:
+            answer = await running.ask(
+                "POST", "v1/messages/count_tokens", {"model": "claude", "messages": HELLO}
+            )
+    assert answer.status == 502
+    expected_log.take("upstream_broken")
+
+
+async def test_missing_credentials_are_the_operator_s_to_see(
+    monkeypatch: pytest.MonkeyPatch, expected_log: ExpectedLog, tmp_path: Any
+) -> None:
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with upstream() as up:
+        async with served(up, [bedrock_endpoint(up, aws_config={"aws_region": REGION})]) as running:
+            answer = await ask(running)
+            assert (answer.status, answer.json["error"]["code"]) == (502, "upstream_auth_error")
+        assert not up.requests
+    assert "AWS's own chain has none" in "".join(expected_log.take("upstream_auth_error"))
