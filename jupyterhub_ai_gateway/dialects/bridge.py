@@ -13,7 +13,17 @@ from typing import Protocol
 import msgspec
 
 from ..errors import UpstreamFault
-from ..vocabulary import CHAT, COHERE_CHAT, COMPLETIONS, MESSAGES, RESPONSES, SERVING, Operation, Usage
+from ..vocabulary import (
+    CHAT,
+    COHERE_CHAT,
+    COMPLETIONS,
+    CONVERSE,
+    MESSAGES,
+    RESPONSES,
+    SERVING,
+    Operation,
+    Usage,
+)
 from . import openai_answer
 from .canonical import Begin, Event, Finish, Json, Request, Used
 from .chat_back import ChatBack
@@ -31,6 +41,7 @@ from .codec import (
 )
 from .cohere_back import CohereBack
 from .completions_front import CompletionsFront
+from .converse_back import ConverseBack
 from .loss import Loss
 from .messages_back import MessagesBack
 from .messages_front import MessagesFront
@@ -47,6 +58,7 @@ FRONTS: Mapping[Operation, FrontCodec] = {
 }
 BACKS: Mapping[Operation, BackCodec] = {
     CHAT: ChatBack(),
+    CONVERSE: ConverseBack(),
     MESSAGES: MessagesBack(),
     RESPONSES: ResponsesBack(),
     COHERE_CHAT: CohereBack(),

@@ -126,7 +126,8 @@ class Claude:
 
     @property
     def has_effort(self) -> bool:
-        return self.version >= (4, 5)
+        """Say whether it is told how hard to work; of 4.5 only Opus is, at some hosts by a beta alone."""
+        return self.version >= (4, 6)
 
     @property
     def takes_both(self) -> bool:
@@ -163,8 +164,8 @@ class MessagesBack:
             body["stop_sequences"] = [word for word in request.stop if word.strip()]
         if request.user is not None:
             body["metadata"] = {"user_id": request.user}
-        _reason(body, request, claude, loss)
-        _sample(body, request, claude, loss)
+        reason(body, request, claude, loss)
+        sample(body, request, claude, loss)
         _shape(body, request)
         if request.is_stream:
             body["stream"] = True
@@ -293,7 +294,7 @@ def _choice(request: Request, back: Back) -> Json:
     return written
 
 
-def _reason(body: dict[str, Json], request: Request, claude: Claude, loss: Loss) -> None:
+def reason(body: dict[str, Json], request: Request, claude: Claude, loss: Loss) -> None:
     asked = request.reasoning
     name = request.names.get("reasoning", "reasoning")
     if asked is None:
@@ -339,7 +340,7 @@ def _may_think(request: Request) -> bool:
     return True
 
 
-def _sample(body: dict[str, Json], request: Request, claude: Claude, loss: Loss) -> None:
+def sample(body: dict[str, Json], request: Request, claude: Claude, loss: Loss) -> None:
     """Write how to draw, as far as the model lets itself be told."""
     given = {
         name: getattr(request, name)

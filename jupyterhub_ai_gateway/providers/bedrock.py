@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from urllib.parse import quote
 
 import msgspec
@@ -17,9 +16,20 @@ from typing_extensions import override
 
 from ..config import ModelConfig, ProviderSchema, Setting
 from ..dialects.anthropic import allowed_betas
+from ..dialects.codec import Manners
+from ..dialects.converse_fields import Family
 from ..errors import UpstreamRefused
 from ..upstream.base import Client, Exchange, Target
-from ..vocabulary import CHAT, COUNT_TOKENS, MESSAGES, Operation, Timeouts, utcnow
+from ..vocabulary import (
+    CHAT,
+    COMPLETIONS,
+    CONVERSE,
+    COUNT_TOKENS,
+    MESSAGES,
+    Operation,
+    Timeouts,
+    utcnow,
+)
 from . import aws
 from .base import Headers, Provider
 from .bedrock_exchange import Counted, Unframed, is_framed
@@ -29,13 +39,13 @@ from .sigv4 import Scope, sign
 
 VERSION = "bedrock-2023-05-31"
 _BETAS = "anthropic-beta"
-_IS_CLAUDE = re.compile(r"(?:^|[./])anthropic\.")
 _ARN = re.compile(r"arn:aws[a-z-]*:bedrock:([a-z0-9-]+):")
-_PROFILE = re.compile(r"^(?:[a-z]{2,6}(?:-gov)?|global)\.(?=anthropic\.)")
-"""What an inference profile's name has before that of its model."""
 _SUFFIXES = {"cn-": "amazonaws.com.cn", "eusc-": "amazonaws.eu"}
-_VERBS: Mapping[Operation, str] = {MESSAGES: "invoke", COUNT_TOKENS: "count-tokens"}
-_STREAMS: Mapping[str, str] = {"invoke": "invoke-with-response-stream", "converse": "converse-stream"}
+_VERBS: Mapping[Operation, str] = {MESSAGES: "invoke", COUNT_TOKENS: "count-tokens", CONVERSE: "converse"}
+_STREAMS: Mapping[Operation, str] = {
+    MESSAGES: "invoke-with-response-stream",
+    CONVERSE: "converse-stream",
+}
 _SIGNED = ("content-type",)
 
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -65,7 +75,7 @@ class Bedrock(Provider):
                 help="What the model is asked by; messages for Claude by default, converse for all others.",
             ),
         ),
-        endpoint_types=frozenset({CHAT.endpoint_type}),
+        endpoint_types=frozenset({CHAT.endpoint_type, COMPLETIONS.endpoint_type}),
         check=_check,
     )
 
@@ -77,24 +87,39 @@ class Bedrock(Provider):
         region = config["aws_region"] or (arn and arn[1]) or aws.region_of_chain()
         self._region = str(region or "")
         self._source = aws.source_of(config, self._region)
-        usual = "messages" if _IS_CLAUDE.search(self._model) else "converse"
+        family = Family.named(self._model)
+        usual = "messages" if family.is_claude else "converse"
         self._is_native = (self.settings["api"] or usual) == "messages"
-        self._streams: dict[str, Target] = {}
+        self._counted_model = family.model if family.is_claude else self._model  # without the profile
+
+    translates = (MESSAGES, CONVERSE)
 
     @override
     def speaks(self, endpoint_type: str) -> frozenset[Operation]:
-        return frozenset({MESSAGES, COUNT_TOKENS}) if self._is_native else frozenset()
+        return frozenset({MESSAGES, COUNT_TOKENS}) if self._is_native else frozenset({CONVERSE})
+
+    @override
+    def manners(self) -> Manners:
+        return Manners(model=self._model)
 
     @override
     def url(self, operation: Operation) -> str:
+        return self._url(operation, _VERBS[operation])
+
+    @override
+    def stream_target(self, operation: Operation) -> Target:
+        url = self._url(operation, _STREAMS.get(operation, _VERBS[operation]))
+        return Target.from_url(url, self.headers())
+
+    def _url(self, operation: Operation, verb: str) -> str:
         if not self._region:
             raise ValueError("it needs aws_config.aws_region, which AWS's own configuration lacks as well")
         suffix = next(
             (end for start, end in _SUFFIXES.items() if self._region.startswith(start)), "amazonaws.com"
         )
         base = self.settings["api_base"] or f"https://bedrock-runtime.{self._region}.{suffix}"
-        model = _PROFILE.sub("", self._model) if operation is COUNT_TOKENS else self._model
-        return f"{base}/model/{quote(model, safe='')}/{_VERBS[operation]}"
+        model = self._counted_model if operation is COUNT_TOKENS else self._model
+        return f"{base}/model/{quote(model, safe='')}/{verb}"
 
     @override
     def headers(self) -> Headers:
@@ -110,16 +135,16 @@ class Bedrock(Provider):
         self, client: Client, target: Target, body: bytes, timeouts: Timeouts, headers: Headers = ()
     ) -> Exchange:
         fields = _fields(body)
-        fields.pop("model", None)  # the path says it
-        is_stream = bytes(fields.pop("stream", b"false")) == b"true"
+        for name in ("model", "stream"):  # the path says both
+            fields.pop(name, None)
         verb = target.path.rpartition("/")[2]
-        if verb != "converse":
+        if not verb.startswith("converse"):
             _make_native(fields, headers)
-        body = _encode(fields)
         if verb == "count-tokens":
-            body = _encode({"input": {"invokeModel": {"body": body}}})
-        if is_stream:
-            target = self._stream(target, verb)
+            fields.setdefault("max_tokens", msgspec.Raw(b"1"))  # which is not counted, but must be there
+            body = _encode({"input": {"invokeModel": {"body": _encode(fields)}}})
+        else:
+            body = _encode(fields)
         authorization = await self._authorize(target, body)
         exchange = await client.send(target, authorization, body, timeouts)
         if is_framed(exchange.headers):
@@ -146,14 +171,6 @@ class Bedrock(Provider):
         scope = Scope(self._region, "bedrock")
         return sign(target.method, target.path, signed, body, keys=credentials, scope=scope, now=utcnow())
 
-    def _stream(self, target: Target, verb: str) -> Target:
-        """Return where the same is asked for as a stream."""
-        found = self._streams.get(target.path)
-        if found is None:
-            path = f"{target.path.removesuffix(verb)}{_STREAMS[verb]}"
-            found = self._streams[target.path] = replace(target, path=path)
-        return found
-
 
 def _make_native(fields: dict[str, msgspec.Raw], headers: Headers) -> None:
     """Say in the body what Anthropic has in headers."""
@@ -167,4 +184,3 @@ def _make_native(fields: dict[str, msgspec.Raw], headers: Headers) -> None:
     if kept:
         fields["anthropic_beta"] = msgspec.Raw(_encode(kept))
     fields["anthropic_version"] = msgspec.Raw(_encode(VERSION))
-    fields.setdefault("max_tokens", msgspec.Raw(b"1"))  # counting needs one as well

@@ -48,7 +48,9 @@ OPERATIONS = {
     "converse-stream": "ConverseStream",
     "count-tokens": "CountTokens",
 }
-CLAUDE_KNOWN = (anthropic.KNOWN - {"model", "stream"}) | {"anthropic_version", "anthropic_beta"}
+CLAUDE_KNOWN = (anthropic.KNOWN - {"model", "stream"}) | {
+    *("anthropic_version", "anthropic_beta", "output_config"),
+}
 _AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/([^/]+)/aws4_request, "
     r"SignedHeaders=([a-z0-9;-]+), Signature=([0-9a-f]{64})"
@@ -192,14 +194,14 @@ class Bedrock:
         except ValueError:
             raise Refused(400, "SerializationException", "") from None
         if operation.startswith("InvokeModel"):
-            check_claude(document)
+            check_claude(document, model)
         else:
             shape = service().operation_model(operation).input_shape
             check_shape(shape, {**document, "modelId": model})
             if operation == "CountTokens":
                 if not re.match(r"(anthropic|amazon|meta)\.", model):
                     raise Refused(400, "ValidationException", "The provided model doesn't support counting")
-                check_claude(json.loads(base64.b64decode(document["input"]["invokeModel"]["body"])))
+                check_claude(json.loads(base64.b64decode(document["input"]["invokeModel"]["body"])), model)
             else:
                 check_conversation(document)
         return operation, model, document
@@ -296,7 +298,7 @@ def _invalid(message: str) -> Refused:
     return Refused(400, "ValidationException", message)
 
 
-def check_claude(document: Any) -> None:
+def check_claude(document: Any, model: str) -> None:
     """Refuse what Claude on Bedrock refuses."""
     if document.get("anthropic_version") != "bedrock-2023-05-31":
         raise _invalid("Malformed input request: #: required key [anthropic_version] not found")
@@ -304,6 +306,8 @@ def check_claude(document: Any) -> None:
         raise _invalid(f"Malformed input request: #: extraneous key [{unknown.pop()}] is not permitted")
     if not isinstance(document.get("max_tokens"), int):
         raise _invalid("Malformed input request: #: required key [max_tokens] not found")
+    if "-4-5" in model and "effort" in document.get("output_config", {}):
+        raise _invalid("This model does not support the effort parameter.")
 
 
 def check_shape(shape: Any, document: Any) -> None:

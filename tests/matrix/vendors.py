@@ -86,8 +86,11 @@ class Vendor:
         self.seen.append(self.read(document))
         say = self.says.popleft() if self.says else Say("Hello from the vendor.")
         if self.is_stream(request, document):
-            return Reply.stream(*self.stream(say))
+            return self.streamed(*self.stream(say))
         return Reply.json(self.whole(say))
+
+    def streamed(self, *steps: Any) -> Reply:
+        return Reply.stream(*steps)
 
     def is_stream(self, request: Request, document: Any) -> bool:
         return bool(document.get("stream"))
@@ -291,6 +294,9 @@ class MessagesVendor(Vendor):
     def check(self, request: Request, document: Any) -> str | None:
         if request.path != "/v1/messages" or request.header("x-api-key") != KEY:
             return "path or key"
+        return self.check_document(document)
+
+    def check_document(self, document: Any) -> str | None:
         kind = (
             messages_types.MessageCreateParamsStreaming
             if document.get("stream")
