@@ -12,6 +12,8 @@ from anthropic import AsyncAnthropic
 from expected import ExpectedLog
 from fakes import anthropic as vendor
 from fakes.bedrock import KEY_ID, REGION, SECRET, Bedrock, chunks, framed, refused, told
+from fakes.bedrock import TEXT as BEDROCK_TEXT
+from fakes.bedrock import events as converse_events
 from fakes.event_stream import event, message
 from fakes.upstream import (
     BYTE_BY_BYTE,
@@ -27,6 +29,8 @@ from fakes.upstream import (
 )
 from served import PREFIX, WAYS, Served, served
 
+from jupyterhub_ai_gateway.usage.table import PriceTable
+from jupyterhub_ai_gateway.vocabulary import CHAT
 from jupyterhub_ai_gateway.vocabulary import MESSAGES as MESSAGES_OPERATION
 
 CLAUDE = "eu.anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -375,3 +379,94 @@ async def test_missing_credentials_are_the_operator_s_to_see(
             assert (answer.status, answer.json["error"]["code"]) == (502, "upstream_auth_error")
         assert not up.requests
     assert "AWS's own chain has none" in "".join(expected_log.take("upstream_auth_error"))
+
+
+# Every other model, by Converse
+
+NOVA = "us.amazon.nova-pro-v1:0"
+
+
+def nova(up: FakeUpstream, kind: str = "chat", **more: Any) -> dict[str, Any]:
+    return {**bedrock_endpoint(up, NOVA, **more), "name": "nova", "endpoint_type": f"llm/v1/{kind}"}
+
+
+@every_way
+@pytest.mark.parametrize("cuts", CUTS)
+async def test_chat_completions_of_a_model_that_speaks_converse(way: str, cuts: str) -> None:
+    with upstream(cuts=CUTS[cuts]) as up:
+        async with served(up, [nova(up)], **WAYS[way]) as running:
+            whole = await running.chat(model="nova", seed=5)
+            assert whole.json["choices"][0]["message"]["content"] == "".join(BEDROCK_TEXT)
+            assert whole.json["usage"]["prompt_tokens"] == 20
+            assert whole.json["model"] == NOVA
+            assert whole.headers["x-ai-gateway-dropped-params"] == "seed"
+            streamed = await running.chat(model="nova", stream=True)
+            told = [json.loads(line[6:]) for line in streamed.body.decode().split("\n\n")[:-2]]
+            words = [choice["delta"].get("content") or "" for each in told for choice in each["choices"]]
+            assert "".join(words) == "".join(BEDROCK_TEXT)
+            assert streamed.body.endswith(b"data: [DONE]\n\n")
+            cell = running.service.gateway.catalogue._endpoints["nova"].cells[CHAT]
+            assert (cell.input_tokens.total, cell.output_tokens.total) == (40, 18)
+    assert [request.target.rpartition("/")[2] for request in up.requests] == ["converse", "converse-stream"]
+    assert {request.complaint for request in up.requests} == {None}
+
+
+async def test_completions_of_a_model_that_speaks_converse_and_of_claude() -> None:
+    with upstream() as up:
+        claude = {**bedrock_endpoint(up), "endpoint_type": "llm/v1/completions"}
+        async with served(up, [nova(up, "completions"), claude]) as running:
+            for model, text in (("nova", BEDROCK_TEXT), ("claude", vendor.TEXT)):
+                answer = await running.ask("POST", "v1/completions", {"model": model, "prompt": "Hi"})
+                assert answer.json["choices"][0]["text"] == "".join(text)
+
+
+@every_way
+@pytest.mark.parametrize("name", ["throttlingException", "newException"])
+async def test_exception_in_a_translated_stream_is_told_in_the_caller_s_format(
+    way: str, name: str, expected_log: ExpectedLog
+) -> None:
+    with upstream() as up:
+        up.script(framed(*converse_events([{"text": "Good morning"}])[:3], told(name, "It broke")))
+        async with served(up, [nova(up)], **WAYS[way]) as running:
+            answer = await running.chat(model="nova", stream=True)
+            assert b"Good" in answer.body
+            last = json.loads(answer.body.split(b"data: ")[-1])
+            assert (last["error"]["message"], last["error"]["code"]) == ("It broke", name)
+    if name == "newException":  # whose fault it is nobody knows
+        expected_log.take("provider bedrock")
+
+
+@every_way
+@pytest.mark.parametrize("kind", ["damaged", "ended"])
+async def test_broken_translated_stream_ends_with_an_error(
+    kind: str, way: str, expected_log: ExpectedLog
+) -> None:
+    good = converse_events([{"text": "Good morning"}])
+    last = good[3][:-1] + bytes([good[3][-1] ^ 1])
+    with upstream() as up:
+        up.script(framed(*good[:3], *([last] if kind == "damaged" else [])))
+        async with served(up, [nova(up)], **WAYS[way]) as running:
+            answer = await running.chat(model="nova", stream=True)
+            assert b"Good" in answer.body
+            assert b"error" in answer.body.split(b"data: ")[-1]
+    expected_log.take("upstream_broken")
+
+
+async def test_failed_deployment_at_bedrock_is_stood_in_for(expected_log: ExpectedLog) -> None:
+    """Another model answers, in its own format, when the first one says in its stream that it cannot."""
+    with upstream() as up:
+        up.script(framed(*converse_events([{"text": "a"}])[:1], told("serviceUnavailableException", "No")))
+        first, second = nova(up)["model"], bedrock_endpoint(up)["model"]
+        both = {"name": "any", "endpoint_type": "llm/v1/chat"}
+        both["deployments"] = [{"model": first}, {"model": second, "priority": 2}]
+        async with served(up, [both]) as running:
+            answer = await running.chat(model="any", stream=True)
+            assert answer.headers["x-ai-gateway-deployment"] == "2"
+            assert b"Claude" in answer.body
+            assert b"No" not in answer.body
+
+
+async def test_price_of_a_model_in_a_region_is_known() -> None:
+    table = PriceTable.shipped()
+    for model in (CLAUDE, NOVA, "anthropic.claude-3-haiku-20240307-v1:0"):
+        assert table.find("bedrock", model) is not None, model

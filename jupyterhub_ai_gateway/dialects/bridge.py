@@ -167,19 +167,30 @@ class BridgeTap:
         self._encoder = FRONTS[bridge.front].encoder(crossing.context)
         self._refuse = refuse
         self._is_finished = False
+        self._failure: UpstreamFault | None = None  # what followed upon what was passed on last
 
     def feed(self, piece: bytes) -> bytes:
         """Take a piece, however it was cut, and return what it means to the caller.
 
-        `UpstreamBroken` for what cannot be read, `UpstreamFault` for an error that it tells.
+        `UpstreamBroken` for what cannot be read, `UpstreamFault` for an error that it tells. What came
+        before that in the same piece is returned first; then the next call raises it.
         """
-        written = []
-        for name, body in self._frames.feed(piece):
-            written += self._read(name, body)
+        if self._failure is not None:
+            raise self._failure
+        written: list[bytes] = []
+        try:
+            for name, body in self._frames.feed(piece):
+                written += self._read(name, body)
+        except UpstreamFault as fault:
+            if not any(written):
+                raise
+            self._failure = fault
         return b"".join(written)
 
     def close(self) -> bytes:
         """Return the end. `UpstreamBroken` when it came too early."""
+        if self._failure is not None:
+            raise self._failure
         written = []
         for name, body in self._frames.close():
             written += self._read(name, body)

@@ -109,7 +109,7 @@ def _configure(body: dict[str, Json], request: Request, family: Family, loss: Lo
     more, output = _thinking(request, family, loss)
     draw = _drawing(request, family, more, loss)
     if more.get("reasoningConfig", {}).get("maxReasoningEffort") == "high":
-        draw = {}  # Nova draws by itself then, as long as it likes
+        draw = _undrawn(draw, request, loss)
     given = {**draw, "stopSequences": [word for word in request.stop if word.strip()] or None}
     inference = {name: value for name, value in given.items() if value is not None}
     if inference:
@@ -144,8 +144,6 @@ def _thinking(request: Request, family: Family, loss: Loss) -> tuple[Block, Bloc
         return more, scratch.get("output_config", {})
     effort = effort_of(request)
     if effort in (None, "none"):
-        if not (asked.is_off or asked.is_adaptive):
-            loss.drop(request.names.get("reasoning", "reasoning"))
         return {}, {}
     more = family.effort(effort or "")
     if not more:
@@ -175,6 +173,14 @@ def _drawing(request: Request, family: Family, more: Block, loss: Loss) -> Block
         "temperature": scratch.get("temperature"),
         "topP": scratch.get("top_p"),
     }
+
+
+def _undrawn(draw: Block, request: Request, loss: Loss) -> Block:
+    """Give up telling how to draw: Nova that thinks hard does as it likes, and for as long."""
+    for attribute, name in (("max_tokens", "maxTokens"), ("temperature", "temperature"), ("top_p", "topP")):
+        if draw[name] is not None:
+            loss.drop(request.names.get(attribute, attribute))
+    return {}
 
 
 def _format(shape: Shape) -> Json:
@@ -327,8 +333,9 @@ class _Writer:
         return {part.kind: {"format": form, "source": {"bytes": part.base64 or ""}}}
 
     def _document(self, part: Media) -> Block:
-        kind = (part.media_type or "application/pdf").partition(";")[0].lower()
-        form = "txt" if part.text is not None and kind not in DOCUMENTS else DOCUMENTS.get(kind)
+        usual = "application/pdf" if part.text is None else "text/plain"
+        kind = (part.media_type or usual).partition(";")[0].lower()
+        form = DOCUMENTS.get(kind, None if part.text is None else "txt")
         if form is None:
             self._loss.refuse("messages", "holds a file of a type that Bedrock does not take")
         data = base64.b64encode(part.text.encode()).decode() if part.text is not None else part.base64
