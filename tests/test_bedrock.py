@@ -29,6 +29,7 @@ from fakes.upstream import (
 )
 from served import PREFIX, WAYS, Served, served
 
+from jupyterhub_ai_gateway.errors import ConfigFault
 from jupyterhub_ai_gateway.usage.table import PriceTable
 from jupyterhub_ai_gateway.vocabulary import CHAT
 from jupyterhub_ai_gateway.vocabulary import MESSAGES as MESSAGES_OPERATION
@@ -151,6 +152,23 @@ async def test_every_kind_of_credentials_is_taken(way: str, bedrock: Bedrock, co
         async with served(up, [bedrock_endpoint(up, aws_config=config)], **WAYS[way]) as running:
             assert (await ask(running)).status == 200
             assert (await ask(running, stream=True)).body == b"".join(vendor.events())
+
+
+async def test_effort_is_told_to_each_model_as_it_takes_it() -> None:
+    bedrock = Bedrock()
+    opus = "eu.anthropic.claude-opus-4-5-20251101-v1:0"
+    with upstream(bedrock) as up:
+        endpoints = [{**bedrock_endpoint(up, model), "name": model[-9:-5]} for model in (opus, CLAUDE)]
+        async with served(up, endpoints) as running:
+            for each in endpoints:
+                answer = await running.chat(model=each["name"], reasoning_effort="low", max_tokens=4000)
+                assert answer.status == 200
+    first, second = (document for _, _, document in bedrock.asked)
+    assert first["output_config"] == {"effort": "low"}
+    assert first["anthropic_beta"] == ["effort-2025-11-24"]
+    assert "output_config" not in second
+    assert "anthropic_beta" not in second
+    assert second["thinking"]["budget_tokens"] == 2048
 
 
 async def test_arn_is_quoted_once_in_the_path_and_says_the_region() -> None:
@@ -464,6 +482,34 @@ async def test_failed_deployment_at_bedrock_is_stood_in_for(expected_log: Expect
             assert answer.headers["x-ai-gateway-deployment"] == "2"
             assert b"Claude" in answer.body
             assert b"No" not in answer.body
+
+
+async def test_guardrail_looks_at_every_request() -> None:
+    bedrock = Bedrock()
+    guard = {"guardrail_id": "gr1a2b", "guardrail_version": "3"}
+    with upstream(bedrock) as up:
+        async with served(up, [nova(up, **guard), bedrock_endpoint(up, **guard)]) as running:
+            for model in ("nova", "claude"):
+                for stream in (False, True):
+                    assert (await running.chat(model=model, stream=stream)).status == 200
+            bedrock.says.append([{"text": "Sorry."}])
+            bedrock.reason = "guardrail_intervened"
+            stopped = await running.chat(model="nova")
+            assert stopped.json["choices"][0]["finish_reason"] == "content_filter"
+    told_ = {"guardrailIdentifier": "gr1a2b", "guardrailVersion": "3"}
+    assert [asked[2].get("guardrailConfig") for asked in bedrock.asked] == [told_, told_, None, None, told_]
+    for request in up.requests[2:4]:
+        assert request.header("x-amzn-bedrock-guardrailidentifier") == "gr1a2b"
+        assert request.header("x-amzn-bedrock-guardrailversion") == "3"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "path"), [({"guardrail_id": "My Rail"}, "id"), ({"guardrail_version": "latest"}, "version")]
+)
+async def test_wrong_guardrail_is_named(wrong: dict[str, str], path: str) -> None:
+    with upstream() as up, pytest.raises(ConfigFault, match=rf"config\.guardrail_{path}: must be"):
+        async with served(up, [nova(up, **wrong)]):
+            pass
 
 
 async def test_price_of_a_model_in_a_region_is_known() -> None:

@@ -3,7 +3,7 @@
 A table for each of Bedrock's structures has a verb for each member:
 
     MAPPED   written from what a caller asks for
-    UNSAID   no caller's format says it, or it is of the operator's account; never written
+    UNSAID   no caller's format says it, or it is for the operator to say; never written here
 
 Source: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html (read 2026-11).
 """

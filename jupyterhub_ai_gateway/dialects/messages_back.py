@@ -106,11 +106,13 @@ class Claude:
     """What a model of this family takes, by the version in its name; an unknown one is a new one."""
 
     version: tuple[int, int]
+    is_opus: bool = False
 
     @classmethod
     def named(cls, model: str) -> Claude:
         found = _VERSION.search(model)
-        return cls((int(found[1]), int(found[2] or 0)) if found else (99, 0))
+        version = (int(found[1]), int(found[2] or 0)) if found else (99, 0)
+        return cls(version, "opus" in model)
 
     @property
     def max_tokens(self) -> int:
@@ -126,8 +128,8 @@ class Claude:
 
     @property
     def has_effort(self) -> bool:
-        """Say whether it is told how hard to work; of 4.5 only Opus is, at some hosts by a beta alone."""
-        return self.version >= (4, 6)
+        """Say whether it is told how hard to work; of the models 4.5 only Opus is."""
+        return self.version >= (4, 6) or (self.is_opus and self.version == (4, 5))
 
     @property
     def takes_both(self) -> bool:

@@ -8,7 +8,7 @@ and https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-anthro
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from urllib.parse import quote
 
 import msgspec
@@ -39,7 +39,11 @@ from .sigv4 import Scope, sign
 
 VERSION = "bedrock-2023-05-31"
 _BETAS = "anthropic-beta"
+_EFFORT = "effort-2025-11-24"
+"""What Claude Opus 4.5 takes an effort by; later models take one without."""
 _ARN = re.compile(r"arn:aws[a-z-]*:bedrock:([a-z0-9-]+):")
+_GUARDRAIL = re.compile(r"[a-z0-9]*|arn:aws[a-z-]*:bedrock:[a-z0-9-]+:\d{12}:guardrail/[a-z0-9]+")
+_GUARDRAIL_VERSION = re.compile(r"[1-9][0-9]{0,7}|DRAFT")
 _SUFFIXES = {"cn-": "amazonaws.com.cn", "eusc-": "amazonaws.eu"}
 _VERBS: Mapping[Operation, str] = {MESSAGES: "invoke", COUNT_TOKENS: "count-tokens", CONVERSE: "converse"}
 _STREAMS: Mapping[Operation, str] = {
@@ -55,7 +59,13 @@ _encode = msgspec.json.Encoder().encode
 
 def _check(settings: Mapping[str, object]) -> Iterable[tuple[str, str]]:
     config = settings["aws_config"]
-    return aws.check(config) if isinstance(config, Mapping) else ()
+    if isinstance(config, Mapping):
+        yield from aws.check(config)
+    guardrail, version = (str(settings[name] or "") for name in ("guardrail_id", "guardrail_version"))
+    if not _GUARDRAIL.fullmatch(guardrail):
+        yield "guardrail_id", "must be the id of a guardrail, small letters and digits, or its ARN"
+    if not _GUARDRAIL_VERSION.fullmatch(version):
+        yield "guardrail_version", "must be a number in quotes, or DRAFT"
 
 
 class Bedrock(Provider):
@@ -74,6 +84,8 @@ class Bedrock(Provider):
                 choices=("converse", "messages"),
                 help="What the model is asked by; messages for Claude by default, converse for all others.",
             ),
+            Setting("guardrail_id", "text", help="A guardrail of Bedrock's that looks at each request."),
+            Setting("guardrail_version", "text", default="DRAFT", help="Its version."),
         ),
         endpoint_types=frozenset({CHAT.endpoint_type, COMPLETIONS.endpoint_type}),
         check=_check,
@@ -123,12 +135,25 @@ class Bedrock(Provider):
 
     @override
     def headers(self) -> Headers:
-        return [
+        own = [
             ("User-Agent", USER_AGENT),
             ("Accept", "application/json"),
             ("Accept-Encoding", "identity"),
             ("Content-Type", "application/json"),
         ]
+        if self._is_native and self.settings["guardrail_id"] is not None:
+            own.append(("X-Amzn-Bedrock-GuardrailIdentifier", self.settings["guardrail_id"]))
+            own.append(("X-Amzn-Bedrock-GuardrailVersion", self.settings["guardrail_version"]))
+        return own
+
+    @override
+    def amend(self, operation: Operation, fields: MutableMapping[str, msgspec.Raw]) -> None:
+        if operation is CONVERSE and self.settings["guardrail_id"] is not None:
+            guardrail = {
+                "guardrailIdentifier": self.settings["guardrail_id"],
+                "guardrailVersion": self.settings["guardrail_version"],
+            }
+            fields["guardrailConfig"] = msgspec.Raw(_encode(guardrail))
 
     @override
     async def send(
@@ -139,7 +164,7 @@ class Bedrock(Provider):
             fields.pop(name, None)
         verb = target.path.rpartition("/")[2]
         if not verb.startswith("converse"):
-            _make_native(fields, headers)
+            self._make_native(fields, headers)
         if verb == "count-tokens":
             fields.setdefault("max_tokens", msgspec.Raw(b"1"))  # which is not counted, but must be there
             body = _encode({"input": {"invokeModel": {"body": _encode(fields)}}})
@@ -171,16 +196,17 @@ class Bedrock(Provider):
         scope = Scope(self._region, "bedrock")
         return sign(target.method, target.path, signed, body, keys=credentials, scope=scope, now=utcnow())
 
-
-def _make_native(fields: dict[str, msgspec.Raw], headers: Headers) -> None:
-    """Say in the body what Anthropic has in headers."""
-    said = [value for name, value in headers if name == _BETAS]
-    if "anthropic_beta" in fields:
-        try:
-            said += _betas(fields.pop("anthropic_beta"))
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            said += []  # no list of words
-    kept, _ = allowed_betas(",".join(said))
-    if kept:
-        fields["anthropic_beta"] = msgspec.Raw(_encode(kept))
-    fields["anthropic_version"] = msgspec.Raw(_encode(VERSION))
+    def _make_native(self, fields: dict[str, msgspec.Raw], headers: Headers) -> None:
+        """Say in the body what Anthropic has in headers."""
+        said = [value for name, value in headers if name == _BETAS]
+        if "anthropic_beta" in fields:
+            try:
+                said += _betas(fields.pop("anthropic_beta"))
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                said += []  # no list of words
+        if b'"effort"' in bytes(fields.get("output_config", b"")) and "opus-4-5" in self._model:
+            said.append(_EFFORT)
+        kept, _ = allowed_betas(",".join(dict.fromkeys(said)))
+        if kept:
+            fields["anthropic_beta"] = msgspec.Raw(_encode(kept))
+        fields["anthropic_version"] = msgspec.Raw(_encode(VERSION))

@@ -187,10 +187,16 @@ def test_system_texts_come_first_for_claude() -> None:
     ("model", "given", "thinking", "effort"),
     [
         (
-            "claude-sonnet-4-5",
+            "claude-opus-4-5-20251101",
             {"reasoning_effort": "low"},
             {"type": "enabled", "budget_tokens": 2048},
             "low",
+        ),
+        (
+            "claude-sonnet-4-5",
+            {"reasoning_effort": "low"},
+            {"type": "enabled", "budget_tokens": 2048},
+            None,
         ),
         (
             "claude-3-7-sonnet-20250219",
@@ -207,7 +213,8 @@ def test_system_texts_come_first_for_claude() -> None:
             {"type": "enabled", "budget_tokens": 3000},
             None,
         ),
-        ("claude-sonnet-4-5", {"reasoning_effort": "high", "max_tokens": 500}, None, "high"),
+        ("claude-sonnet-4-5", {"reasoning_effort": "high", "max_tokens": 500}, None, None),
+        ("claude-opus-4-5", {"reasoning_effort": "high", "max_tokens": 500}, None, "high"),
         ("claude-sonnet-4-5", {}, None, None),
     ],
 )

@@ -102,8 +102,8 @@ class Bedrock:
     """A script for each request.
 
     It knows one access key, or the bearer `token`. `says` are the contents of the next answers by
-    Converse, as lists of its blocks; after them comes `TEXT`. `asked` are the documents that were
-    validated, with the operation and the model.
+    Converse, as lists of its blocks; after them comes `TEXT`. `reason` is why answers end. `asked` are the
+    documents that were validated, with the operation and the model.
     """
 
     def __init__(
@@ -119,6 +119,7 @@ class Bedrock:
         self.token = token
         self.region = region
         self.says: deque[list[dict[str, Any]]] = deque()
+        self.reason: str | None = None
         self.asked: list[tuple[str, str, Any]] = []
 
     def __call__(self, request: Request) -> Reply:
@@ -187,6 +188,11 @@ class Bedrock:
         if request.method != "POST" or len(parts) != 4 or parts[1] != "model" or parts[3] not in OPERATIONS:
             raise Refused(404, "UnknownOperationException", "")
         operation, model = OPERATIONS[parts[3]], unquote(parts[2])
+        name, version = (
+            request.header(f"x-amzn-bedrock-guardrail{each}") for each in ("identifier", "version")
+        )
+        if (name is None) != (version is None):
+            raise _invalid("Both the guardrail's identifier and its version must be there, or none.")
         if request.header("content-type") != "application/json":
             raise Refused(400, "ValidationException", "The content type is not valid")
         try:
@@ -217,8 +223,8 @@ class Bedrock:
             return framed(*chunks(anthropic.events()))
         content = self.says.popleft() if self.says else [{"text": "".join(TEXT)}]
         if operation == "ConverseStream":
-            return framed(*events(content))
-        return Reply.json(answer(content))
+            return framed(*events(content, self.reason))
+        return Reply.json(answer(content, self.reason))
 
 
 def answer(content: list[dict[str, Any]], reason: str | None = None) -> dict[str, Any]:
@@ -306,7 +312,9 @@ def check_claude(document: Any, model: str) -> None:
         raise _invalid(f"Malformed input request: #: extraneous key [{unknown.pop()}] is not permitted")
     if not isinstance(document.get("max_tokens"), int):
         raise _invalid("Malformed input request: #: required key [max_tokens] not found")
-    if "-4-5" in model and "effort" in document.get("output_config", {}):
+    has_effort = "effort" in document.get("output_config", {})
+    has_beta = "opus" in model and "effort-2025-11-24" in document.get("anthropic_beta", ())
+    if has_effort and "-4-5" in model and not has_beta:
         raise _invalid("This model does not support the effort parameter.")
 
 
