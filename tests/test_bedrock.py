@@ -349,6 +349,15 @@ async def test_broken_stream_ends_with_an_error_event(
     expected_log.take("upstream_broken")
 
 
+async def test_rest_after_a_whole_stream_is_noticed(expected_log: ExpectedLog) -> None:
+    with upstream() as up:
+        up.script(framed(*GOOD, GOOD[0][:7]))
+        async with served(up, [bedrock_endpoint(up)]) as running:
+            answer = await ask(running, stream=True)
+    assert answer.body.startswith(b"".join(vendor.events()) + b"event: error\n")
+    assert "in the middle of a message" in "".join(expected_log.take("upstream_broken"))
+
+
 async def test_error_message_of_the_stream_itself_is_told() -> None:
     headers = {
         ":message-type": "error",
