@@ -61,8 +61,9 @@ SERVING = Operation("serving", "chat:create", "llm/v1/chat", "/invocations")
 SERVING_VECTORS = Operation("serving_vectors", "embeddings:create", "llm/v1/embeddings", "/invocations")
 """The format of a served MLflow model, for texts and for embeddings; nobody calls it either."""
 
-CONVERSE = Operation("converse", "chat:create", "", "/converse")
-"""Amazon Bedrock's format, which no caller speaks: others are translated into it."""
+CONVERSE = Operation("converse", "chat:create", "llm/v1/chat", "/converse")
+BEDROCK_EMBED = Operation("bedrock_embed", "embeddings:create", "llm/v1/embeddings", "/invoke")
+"""Amazon Bedrock's formats, which nobody calls either."""
 
 COUNTING = frozenset({COUNT_TOKENS, INPUT_TOKENS})
 """What only counts, and costs nothing."""

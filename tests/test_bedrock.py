@@ -11,7 +11,7 @@ import pytest
 from anthropic import AsyncAnthropic
 from expected import ExpectedLog
 from fakes import anthropic as vendor
-from fakes.bedrock import KEY_ID, REGION, SECRET, Bedrock, chunks, framed, refused, told
+from fakes.bedrock import KEY_ID, REGION, SECRET, Bedrock, chunks, framed, refused, told, vector
 from fakes.bedrock import TEXT as BEDROCK_TEXT
 from fakes.bedrock import events as converse_events
 from fakes.event_stream import event, message
@@ -27,11 +27,13 @@ from fakes.upstream import (
     happened,
     random_cuts,
 )
+from openai import AsyncOpenAI
 from served import PREFIX, WAYS, Served, served
 
 from jupyterhub_ai_gateway.errors import ConfigFault
+from jupyterhub_ai_gateway.providers.bedrock_vectors import AT_ONCE
 from jupyterhub_ai_gateway.usage.table import PriceTable
-from jupyterhub_ai_gateway.vocabulary import CHAT
+from jupyterhub_ai_gateway.vocabulary import CHAT, EMBEDDINGS
 from jupyterhub_ai_gateway.vocabulary import MESSAGES as MESSAGES_OPERATION
 
 CLAUDE = "eu.anthropic.claude-sonnet-4-5-20250929-v1:0"
@@ -525,3 +527,97 @@ async def test_price_of_a_model_in_a_region_is_known() -> None:
     table = PriceTable.shipped()
     for model in (CLAUDE, NOVA, "anthropic.claude-3-haiku-20240307-v1:0"):
         assert table.find("bedrock", model) is not None, model
+
+
+# Embeddings
+
+TITAN, COHERE = "amazon.titan-embed-text-v2:0", "cohere.embed-v4:0"
+TEXTS = ["one", "two words", "three words here"]
+
+
+def embedder(up: FakeUpstream, model: str) -> dict[str, Any]:
+    made = bedrock_endpoint(up, model)
+    return {**made, "name": "vectors", "endpoint_type": "llm/v1/embeddings"}
+
+
+@every_way
+@pytest.mark.parametrize(("model", "requests"), [(TITAN, 3), (COHERE, 1)])
+async def test_embeddings_in_the_sdk(way: str, model: str, requests: int) -> None:
+    bedrock = Bedrock()
+    with upstream(bedrock) as up:
+        async with (
+            served(up, [embedder(up, model)], **WAYS[way]) as running,
+            AsyncOpenAI(base_url=running.base_url, api_key="t-alice", max_retries=0) as ai,
+        ):
+            found = await ai.embeddings.create(model="vectors", input=TEXTS, dimensions=3)
+            assert [each.embedding for each in found.data] == [vector(text, 3) for text in TEXTS]
+            assert [each.index for each in found.data] == [0, 1, 2]
+            assert found.usage.prompt_tokens == 6
+            single = await ai.embeddings.create(model="vectors", input="one", encoding_format="float")
+            assert single.data[0].embedding == vector("one", 4)
+            cell = running.service.gateway.catalogue._endpoints["vectors"].cells[EMBEDDINGS]
+            assert cell.input_tokens.total == 7
+    assert len(bedrock.asked) == requests + 1
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "text"),
+    [
+        (TITAN, {"input": ["x"] * 97}, "more than 96 texts"),
+        ("amazon.titan-embed-text-v1", {"input": "x", "dimensions": 5}, "dimensions cannot be chosen"),
+        ("cohere.embed-multilingual-v3", {"input": "x", "dimensions": 5}, "dimensions cannot be chosen"),
+        (TITAN, {"input": ["x", ""]}, "minLength"),
+        (TITAN, {"input": [[1, 2]]}, "is of tokens"),
+    ],
+)
+async def test_embeddings_that_cannot_be_are_refused(model: str, asked: Any, text: str) -> None:
+    with upstream() as up:
+        async with served(up, [embedder(up, model)]) as running:
+            answer = await running.ask("POST", "v1/embeddings", {"model": "vectors", **asked})
+    assert answer.status == 400
+    assert text in answer.error["message"]
+
+
+async def test_one_of_many_that_is_refused_is_the_answer() -> None:
+    with upstream() as up:
+        up.script(refused(429, "ThrottlingException", "Slow down", ("Retry-After", "2")))
+        async with served(up, [embedder(up, TITAN)]) as running:
+            many = {"model": "vectors", "input": ["x"] * 40}
+            answer = await running.ask("POST", "v1/embeddings", many)
+            assert (answer.status, answer.error["code"]) == (429, "ThrottlingException")
+            assert answer.headers["retry-after"] == "2"
+            assert len(up.requests) < 40
+
+
+@pytest.mark.parametrize(
+    "body", [{"embedding": "x"}, {}, [], {"embedding": [1], "inputTextTokenCount": -1}]
+)
+async def test_embedding_that_is_none_is_a_broken_answer(body: Any, expected_log: ExpectedLog) -> None:
+    with upstream() as up:
+        up.always(Reply.json(body))
+        async with served(up, [embedder(up, TITAN)]) as running:
+            answer = await running.ask("POST", "v1/embeddings", {"model": "vectors", "input": ["x", "y"]})
+            assert answer.status == 502
+    expected_log.take("upstream_broken")
+
+
+async def test_embeddings_that_are_too_few_are_a_broken_answer(expected_log: ExpectedLog) -> None:
+    with upstream() as up:
+        up.always(Reply.json({"embeddings": {"float": [[1.0]]}}))
+        async with served(up, [embedder(up, COHERE)]) as running:
+            answer = await running.ask("POST", "v1/embeddings", {"model": "vectors", "input": ["x", "y"]})
+            assert answer.status == 502
+    assert "not as many" in "".join(expected_log.take("upstream_broken"))
+
+
+async def test_hangup_gives_up_all_requests() -> None:
+    with upstream() as up:
+        up.always(Reply(200, [("Content-Type", "application/json")], [b"{", STALL]))
+        async with served(up, [embedder(up, TITAN)]) as running:
+            many = {"model": "vectors", "input": ["x"] * 40}
+            asking = asyncio.ensure_future(running.ask("POST", "v1/embeddings", many))
+            requests = [await up.taken() for _ in range(AT_ONCE)]
+            asking.cancel()
+            for request in requests:
+                await happened(request.closed)
+        assert len(up.requests) == AT_ONCE

@@ -9,6 +9,7 @@ from jupyterhub_ai_gateway.dialects import (
     chat_front,
     cohere_back,
     completions_front,
+    converse_fields,
     messages_back,
     messages_front,
     responses_back,
@@ -28,6 +29,7 @@ BACKS: Mapping[str, Mapping[str, Verb]] = {
     "Messages": messages_back.LACKS,
     "Responses": responses_back.LACKS,
     "Cohere": cohere_back.LACKS,
+    "Converse (Amazon Bedrock)": converse_fields.LACKS,
     "Served MLflow models": serving_back.LACKS,
 }
 _HEAD = """# Formats and their translation

@@ -13,7 +13,7 @@ from typing import Protocol
 import msgspec
 
 from ..errors import UpstreamFault
-from ..vocabulary import COHERE_EMBED, EMBEDDINGS, SERVING_VECTORS, Operation, Usage
+from ..vocabulary import BEDROCK_EMBED, COHERE_EMBED, EMBEDDINGS, SERVING_VECTORS, Operation, Usage
 from . import openai_answer
 from .bridge import BridgeTap
 from .canonical import Json
@@ -83,7 +83,25 @@ class ServingVectors:
         return vectors_of(document)
 
 
-BACKS: Mapping[Operation, Vectors] = {COHERE_EMBED: CohereVectors(), SERVING_VECTORS: ServingVectors()}
+class BedrockVectors:
+    """Bedrock's models: each has a format of its own, which `providers.bedrock_vectors` knows."""
+
+    def encode(self, wanted: Wanted) -> dict[str, Json]:
+        given = {"dimensions": wanted.dimensions, "input_type": wanted.input_type}
+        return {"texts": list(wanted.texts)} | {
+            name: item for name, item in given.items() if item is not None
+        }
+
+    def decode(self, document: Json) -> tuple[list[list[float]], Usage | None]:
+        tokens = document["input_tokens"]
+        return document["vectors"], None if tokens is None else Usage(tokens, 0)
+
+
+BACKS: Mapping[Operation, Vectors] = {
+    BEDROCK_EMBED: BedrockVectors(),
+    COHERE_EMBED: CohereVectors(),
+    SERVING_VECTORS: ServingVectors(),
+}
 
 
 @dataclass(frozen=True, slots=True)

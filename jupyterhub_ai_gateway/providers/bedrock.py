@@ -14,17 +14,17 @@ from urllib.parse import quote
 import msgspec
 from typing_extensions import override
 
-from ..config import ModelConfig, ProviderSchema, Setting
+from ..config import ENDPOINT_TYPES, ModelConfig, ProviderSchema, Setting
 from ..dialects.anthropic import allowed_betas
 from ..dialects.codec import Manners
 from ..dialects.converse_fields import Family
 from ..errors import UpstreamRefused
 from ..upstream.base import Client, Exchange, Target
 from ..vocabulary import (
-    CHAT,
-    COMPLETIONS,
+    BEDROCK_EMBED,
     CONVERSE,
     COUNT_TOKENS,
+    EMBEDDINGS,
     MESSAGES,
     Operation,
     Timeouts,
@@ -34,6 +34,7 @@ from . import aws
 from .base import Headers, Provider
 from .bedrock_exchange import Counted, Unframed, is_framed
 from .bedrock_refusals import bedrock_refusal
+from .bedrock_vectors import Embedder, embed
 from .openai import USER_AGENT
 from .sigv4 import Scope, sign
 
@@ -45,7 +46,12 @@ _ARN = re.compile(r"arn:aws[a-z-]*:bedrock:([a-z0-9-]+):")
 _GUARDRAIL = re.compile(r"[a-z0-9]*|arn:aws[a-z-]*:bedrock:[a-z0-9-]+:\d{12}:guardrail/[a-z0-9]+")
 _GUARDRAIL_VERSION = re.compile(r"[1-9][0-9]{0,7}|DRAFT")
 _SUFFIXES = {"cn-": "amazonaws.com.cn", "eusc-": "amazonaws.eu"}
-_VERBS: Mapping[Operation, str] = {MESSAGES: "invoke", COUNT_TOKENS: "count-tokens", CONVERSE: "converse"}
+_VERBS: Mapping[Operation, str] = {
+    MESSAGES: "invoke",
+    COUNT_TOKENS: "count-tokens",
+    CONVERSE: "converse",
+    BEDROCK_EMBED: "invoke",
+}
 _STREAMS: Mapping[Operation, str] = {
     MESSAGES: "invoke-with-response-stream",
     CONVERSE: "converse-stream",
@@ -87,7 +93,7 @@ class Bedrock(Provider):
             Setting("guardrail_id", "text", help="A guardrail of Bedrock's that looks at each request."),
             Setting("guardrail_version", "text", default="DRAFT", help="Its version."),
         ),
-        endpoint_types=frozenset({CHAT.endpoint_type, COMPLETIONS.endpoint_type}),
+        endpoint_types=frozenset(ENDPOINT_TYPES),
         check=_check,
     )
 
@@ -104,10 +110,12 @@ class Bedrock(Provider):
         self._is_native = (self.settings["api"] or usual) == "messages"
         self._counted_model = family.model if family.is_claude else self._model  # without the profile
 
-    translates = (MESSAGES, CONVERSE)
+    translates = (MESSAGES, CONVERSE, BEDROCK_EMBED)
 
     @override
     def speaks(self, endpoint_type: str) -> frozenset[Operation]:
+        if endpoint_type == EMBEDDINGS.endpoint_type:
+            return frozenset({BEDROCK_EMBED})
         return frozenset({MESSAGES, COUNT_TOKENS}) if self._is_native else frozenset({CONVERSE})
 
     @override
@@ -160,6 +168,12 @@ class Bedrock(Provider):
         self, client: Client, target: Target, body: bytes, timeouts: Timeouts, headers: Headers = ()
     ) -> Exchange:
         fields = _fields(body)
+        if "texts" in fields:
+
+            async def ask(each: bytes) -> Exchange:
+                return await client.send(target, await self._authorize(target, each), each, timeouts)
+
+            return await embed(Embedder.of(self._model), body, ask)
         for name in ("model", "stream"):  # the path says both
             fields.pop(name, None)
         verb = target.path.rpartition("/")[2]

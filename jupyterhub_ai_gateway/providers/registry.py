@@ -10,8 +10,8 @@ from types import MappingProxyType
 from ..config import ModelConfig, ProviderSchema, fold
 from .anthropic import Anthropic
 from .base import Provider
-from .cohere import Cohere
 from .bedrock import Bedrock
+from .cohere import Cohere
 from .echo import Echo
 from .mlflow_serving import MlflowModelServing
 from .openai import OpenAI

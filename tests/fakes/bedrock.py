@@ -127,6 +127,8 @@ class Bedrock:
             self.check_identity(request)
             operation, model, document = self.read(request)
             self.asked.append((operation, model, document))
+            if "embed" in model:
+                return embedding(document, model)
             return self._answer(operation, document)
         except Refused as error:
             request.complaint = error.message
@@ -199,7 +201,9 @@ class Bedrock:
             document = json.loads(request.body)
         except ValueError:
             raise Refused(400, "SerializationException", "") from None
-        if operation.startswith("InvokeModel"):
+        if "embed" in model:
+            check_embedding(document, model)
+        elif operation.startswith("InvokeModel"):
             check_claude(document, model)
         else:
             shape = service().operation_model(operation).input_shape
@@ -302,6 +306,40 @@ _DELTAS: dict[str, Callable[[Any], Iterator[dict[str, Any]]]] = {
 
 def _invalid(message: str) -> Refused:
     return Refused(400, "ValidationException", message)
+
+
+def check_embedding(document: Any, model: str) -> None:
+    """Refuse what a model that embeds refuses."""
+    if "cohere" in model:
+        known = {"texts", "input_type", "truncate", "embedding_types"}
+        known |= {"output_dimension"} if "v4" in model else set()
+        required, count = {"texts", "input_type"}, len(document.get("texts", ()))
+    else:
+        known = {"inputText", "dimensions", "normalize"} if "v2" in model else {"inputText"}
+        required, count = {"inputText"}, 1
+    if not required <= set(document) <= known:
+        raise _invalid("Malformed input request: extraneous or missing keys")
+    if not 1 <= count <= 96 or document.get("inputText") == "":
+        raise _invalid("Malformed input request: expected maxItems: 96, minLength: 1")
+
+
+def vector(text: str, length: int) -> list[float]:
+    """Embed a text, somehow."""
+    return [float(len(text)), *([0.5] * (length - 1))]
+
+
+def embedding(document: Any, model: str) -> Reply:
+    """Answer a model that embeds; a word is a token."""
+    texts = document.get("texts") or [document["inputText"]]
+    vectors = [
+        vector(text, document.get("dimensions") or document.get("output_dimension") or 4) for text in texts
+    ]
+    tokens = sum(len(text.split()) for text in texts)
+    if "cohere" not in model:
+        return Reply.json({"embedding": vectors[0], "inputTextTokenCount": tokens})
+    told = {"float": vectors} if "embedding_types" in document else vectors
+    answer_ = {"embeddings": told, "id": "e-1", "response_type": "embeddings_by_type", "texts": texts}
+    return Reply.json(answer_, headers=[("X-Amzn-Bedrock-Input-Token-Count", str(tokens))])
 
 
 def check_claude(document: Any, model: str) -> None:
