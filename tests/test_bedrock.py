@@ -621,3 +621,53 @@ async def test_hangup_gives_up_all_requests() -> None:
             for request in requests:
                 await happened(request.closed)
         assert len(up.requests) == AT_ONCE
+
+
+# Nothing leaves where it belongs
+
+PROMPT, ANSWER, TOKEN = "canary-prompt-77be", "canary-answer-90ce", "canary-session-token-5d1f"
+
+
+@every_way
+async def test_no_canary_sings(
+    way: str, caplog: pytest.LogCaptureFixture, expected_log: ExpectedLog
+) -> None:
+    bedrock = Bedrock(session_token=TOKEN)
+    quoted = f"{SECRET} {TOKEN} {KEY_ID} {PROMPT} {ANSWER}"
+    scripts: list[Any] = [
+        *(
+            refused(status, name, quoted)
+            for status, name in (
+                (400, "ValidationException"),
+                (403, "InvalidSignatureException"),
+                (404, "ResourceNotFoundException"),
+                (429, "ThrottlingException"),
+                (500, "InternalServerException"),
+            )
+        ),
+        framed(*chunks(vendor.events()[:5]), told("internalServerException", quoted)),
+        framed(*converse_events([{"text": ANSWER}])[:3], told("internalServerException", quoted)),
+        framed(event("chunk", {"bytes": quoted})),
+        Reply.json({"output": quoted}),
+        None,
+    ]
+    config = {**ID_AND_KEY, "aws_session_token": TOKEN}
+    bodies = b""
+    with upstream(bedrock) as up, caplog.at_level("DEBUG"):
+        endpoints = [nova(up, aws_config=config), bedrock_endpoint(up, aws_config=config)]
+        async with served(up, endpoints, log_requests=True, **WAYS[way]) as running:
+            for script in scripts:
+                for model in ("nova", "claude"):
+                    for stream in (False, True):
+                        up.script(*([script] if script else []))
+                        bodies += (await running.chat(PROMPT, model=model, stream=stream)).body
+            assert (await running.chat(PROMPT, model="nova")).status == 200
+            bodies += (await running.ask("GET", "metrics")).body
+    expected_log.take("provider bedrock")
+    log = "".join(record.getMessage() for record in caplog.records)
+    assert "nova" in log
+    for canary in (SECRET, TOKEN):
+        assert canary not in log
+        assert canary.encode() not in bodies
+    for canary in (PROMPT, ANSWER):
+        assert canary not in log

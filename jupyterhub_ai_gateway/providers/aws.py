@@ -187,6 +187,7 @@ class _Found:
     """Credentials that are used until `ends_at`; others are looked for from `renew_at` on."""
 
     credentials: Credentials
+    found_at: datetime
     renew_at: datetime
     ends_at: datetime
 
@@ -222,7 +223,9 @@ class Chain(Source):
 
     @override
     def expire(self) -> None:
-        self._found = None
+        """Forget them, unless they are new: then others would be refused as well."""
+        if self._found is not None and utcnow() - self._found.found_at >= _LOOK_AGAIN:
+            self._found = None
 
     @override
     def secrets(self) -> tuple[str, ...]:
@@ -264,6 +267,7 @@ class Chain(Source):
     def _started(self) -> Any:
         from botocore.session import Session
 
+        logging.getLogger("botocore").setLevel(logging.INFO)  # DEBUG has whole answers, keys included
         session = Session()
         if self._keys is not None:
             own = self._keys
@@ -275,13 +279,13 @@ class Chain(Source):
 
         token = get_token_from_environment("bedrock")
         if token:
-            return _Found(Bearer(token), now + _LOOK_AGAIN, now + _FOUND_LAST)
+            return _Found(Bearer(token), now, now + _LOOK_AGAIN, now + _FOUND_LAST)
         found = self._session.get_credentials()
         if found is None:
             return "AWS's own chain has none: no environment variables, no profile, no role"
         frozen = found.get_frozen_credentials()
         keys = Keys(frozen.access_key, frozen.secret_key, frozen.token)
-        return _Found(keys, now + _LOOK_AGAIN, now + _FOUND_LAST)
+        return _Found(keys, now, now + _LOOK_AGAIN, now + _FOUND_LAST)
 
     def _assumed(self, role: Role, now: datetime) -> _Found:
         if self._sts is None:
@@ -295,7 +299,7 @@ class Chain(Source):
         ends_at: datetime = answer["Expiration"]
         margin = min(_LONGEST_MARGIN, (ends_at - now) / 3)
         keys = Keys(answer["AccessKeyId"], answer["SecretAccessKey"], answer["SessionToken"])
-        return _Found(keys, ends_at - margin, ends_at)
+        return _Found(keys, now, ends_at - margin, ends_at)
 
 
 def _no_credentials(reason: str) -> UpstreamFault:

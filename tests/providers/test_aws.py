@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -125,6 +126,20 @@ async def test_role_is_assumed_once_for_many_and_renewed_in_time(up: FakeUpstrea
     assert sts.given == 2
 
 
+async def test_no_log_line_holds_a_key(
+    up: FakeUpstream, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    up.always(Sts(clock))
+    logging.getLogger("botocore").setLevel(logging.NOTSET)
+    with caplog.at_level(logging.DEBUG):
+        keys = await role().current()
+    assert isinstance(keys, Keys)
+    told = "".join(record.getMessage() for record in caplog.records)
+    assert told  # somebody does log at DEBUG
+    for secret in (SECRET, keys.secret_access_key, keys.session_token):
+        assert str(secret) not in told
+
+
 async def test_role_that_has_ended_is_waited_for(up: FakeUpstream, clock: Clock) -> None:
     up.always(Sts(clock))
     source = role()
@@ -196,6 +211,9 @@ async def test_refused_keys_are_forgotten(up: FakeUpstream, clock: Clock) -> Non
     source = role()
     await source.current()
     source.expire()
+    assert await source.current() == keys_of(1)  # so new that others would be refused as well
+    clock.after(seconds=61)
+    source.expire()
     assert await source.current() == keys_of(2)
     assert set(source.secrets()) == {"ASIA2", f"{SECRET}-2", "session-token-2", SECRET, "AKIABASE"}
 
@@ -243,6 +261,24 @@ async def test_chain_s_expiring_keys_are_followed(
     assert isinstance(first, Keys)
     assert isinstance(second, Keys)
     assert int(second.access_key_id[4:]) > int(first.access_key_id[4:])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"aws_access_key_id": "AKIA", "aws_secret_access_key": SECRET, "aws_session_token": SECRET},
+        {"aws_bearer_token": SECRET},
+        {"aws_access_key_id": "AKIA", "aws_secret_access_key": SECRET, "aws_role_arn": ROLE},
+    ],
+)
+def test_secrets_do_not_show_themselves(config: dict[str, str]) -> None:
+    model = {"provider": "bedrock", "name": "m", "config": {"aws_config": {"aws_region": REGION, **config}}}
+    document = {"endpoints": [{"name": "x", "endpoint_type": "llm/v1/chat", "model": model}]}
+    read = parse(document, PROVIDERS.schemas, {})
+    provider = PROVIDERS.make(read.endpoints[0].model)
+    source = vars(provider)["_source"]
+    assert SECRET in provider.secrets()
+    assert SECRET not in repr(read) + repr(vars(provider)) + repr(vars(source))
 
 
 async def test_given_credentials_are_used_as_they_are() -> None:
