@@ -573,6 +573,8 @@ class _Stream:
             outcome.first_byte_s = self._serving.rooms.clock() - outcome.began
         self.has_content = True
         waiting = self._send(self._deployment.without_secrets(passed))
+        if self.tap.failure is not None:
+            raise self.tap.failure
         return None if waiting is None else self._wait(waiting)
 
     def _hold(self, passed: bytes) -> bytes:

@@ -11,7 +11,7 @@ import openai
 import pytest
 from expected import ExpectedLog
 from fakes.strictly import as_arguments
-from fakes.upstream import FakeUpstream, Reply, Request, chat_chunk, sse
+from fakes.upstream import STALL, FakeUpstream, Reply, Request, chat_chunk, sse
 from matrix.vendors import USAGE, ChatVendor, MessagesVendor, Say, Vendor
 from openai import AsyncOpenAI
 from served import KEY, served
@@ -254,3 +254,18 @@ async def test_older_completions_of_a_host_that_chats() -> None:
                 answer = await running.ask("POST", "v1/completions", {"model": "text", "prompt": "Hi"})
                 assert answer.json["choices"][0]["text"] == "Hello from the vendor."
         assert [seen.said for seen in vendor.seen] == [["Hi"], ["Hi"]]
+
+
+async def test_an_error_is_told_at_once_although_the_provider_says_no_more(
+    expected_log: ExpectedLog,
+) -> None:
+    with FakeUpstream(is_strict=False) as up:
+        vendor = MessagesVendor(up)
+        events = list(vendor.stream(Say("Good morning.", breaks=True)))
+        up.script(Reply.stream(b"".join(events), STALL))
+        async with served(None, [vendor.endpoint()]) as running:
+            answer = await running.chat(model="model", stream=True)
+            assert b"Good" in answer.body
+            assert b"Overloaded" in answer.body
+            assert b"[DONE]" not in answer.body
+    expected_log.take("upstream_error")

@@ -167,16 +167,16 @@ class BridgeTap:
         self._encoder = FRONTS[bridge.front].encoder(crossing.context)
         self._refuse = refuse
         self._is_finished = False
-        self._failure: UpstreamFault | None = None  # what followed upon what was passed on last
+        self.failure: UpstreamFault | None = None  # what followed upon what was passed on last
 
     def feed(self, piece: bytes) -> bytes:
         """Take a piece, however it was cut, and return what it means to the caller.
 
         `UpstreamBroken` for what cannot be read, `UpstreamFault` for an error that it tells. What came
-        before that in the same piece is returned first; then the next call raises it.
+        before that in the same piece is returned first, and `failure` is what is to be raised then.
         """
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
         written: list[bytes] = []
         try:
             for name, body in self._frames.feed(piece):
@@ -184,13 +184,13 @@ class BridgeTap:
         except UpstreamFault as fault:
             if not any(written):
                 raise
-            self._failure = fault
+            self.failure = fault
         return b"".join(written)
 
     def close(self) -> bytes:
         """Return the end. `UpstreamBroken` when it came too early."""
-        if self._failure is not None:
-            raise self._failure
+        if self.failure is not None:
+            raise self.failure
         written = []
         for name, body in self._frames.close():
             written += self._read(name, body)

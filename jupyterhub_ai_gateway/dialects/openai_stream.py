@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from typing import Final
+from typing import ClassVar, Final
 
 import msgspec
 
-from ..errors import UpstreamBroken
+from ..errors import UpstreamBroken, UpstreamFault
 from ..vocabulary import Usage
 from .openai_answer import NOTHING, model_name, read_usage
 
@@ -51,6 +51,7 @@ class StreamTap:
     __slots__ = ("_first", "_held", "_hides_usage", "_latest", "has_events", "is_aligned", "usage")
 
     max_held_bytes = MAX_HELD_BYTES
+    failure: ClassVar[UpstreamFault | None] = None
 
     def __init__(self, *, hides_usage: bool) -> None:
         self._hides_usage = hides_usage
