@@ -8,11 +8,12 @@ CHP := $(VENV)/node/node_modules/.bin/configurable-http-proxy
 PATH := $(CURDIR)/$(VENV)/node/bin:$(CURDIR)/$(BIN):$(PATH)
 export PATH
 
-.PHONY: help demo test bench docs lint format clean
+.PHONY: help demo test test-compat bench docs lint format clean
 
 help:
 	@echo "make demo    a JupyterHub with the gateway on this machine"
 	@echo "make test    everything that CI runs: contracts, types, lint, tests"
+	@echo "make test-compat  clients of other systems, old and new, each in an environment of its own"
 	@echo "make bench   what a request costs, beside nginx"
 	@echo "make docs    the documentation, in docs/_build/html"
 
@@ -25,6 +26,9 @@ test: $(VENV)/.test $(OLDEST)/.ready $(CHP) browser databases
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/python -m pytest -q
+
+test-compat: $(VENV)/.test
+	$(BIN)/python -m pytest -q tests/compat
 
 bench: $(VENV)/.test
 	@$(PYTHON) tools/system_packages.py bench

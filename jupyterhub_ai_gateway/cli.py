@@ -2,12 +2,54 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+from traitlets import Integer, Unicode, default
 from typing_extensions import override
 
+from .app.environment import environ, mlflow_config_file
 from .app.gateway_app import AIGateway, launch
-from .config import EndpointConfig, GatewayConfig
+from .config import EndpointConfig, GatewayConfig, listed, read_document
 from .errors import ConfigFault
+from .migrate import SOURCES, NotThisFormat, as_text, checked
+from .providers.registry import Providers
 from .storage import Database, StorageUnavailable
+
+
+class Start(AIGateway):
+    """Start the gateway, as MLflow spells it: the same as without a command.
+
+    jupyterhub-ai-gateway start --config-path config.yaml --host 127.0.0.1 --port 5000 --workers 1
+    """
+
+    name = "jupyterhub-ai-gateway start"
+    description = __doc__ or ""
+    subcommands = {}  # noqa: RUF012 - as traitlets has it
+    aliases = {  # noqa: RUF012 - as traitlets has it
+        **AIGateway.aliases,
+        "config-path": "AIGateway.config_file",
+        ("w", "workers"): "Start.workers",
+    }
+
+    workers = Integer(1, min=1, help="How many processes serve; more than one are started apart.").tag(
+        config=True
+    )
+
+    @default("config_file")
+    def _config_path(self) -> str:
+        return mlflow_config_file(environ()) or super()._config_file()
+
+    @override
+    def start(self) -> None:
+        if self.workers > 1 and not self.generate_config:
+            raise ConfigFault(
+                "workers",
+                "must be 1: one process serves thousands of requests at once, as it only passes them on. "
+                "For more, start several gateways on ports of their own behind one proxy, with store.url "
+                "and a ledger.url of PostgreSQL, so that they share limits",
+            )
+        super().start()
 
 
 class Check(AIGateway):
@@ -70,6 +112,49 @@ class DatabaseCommands(AIGateway):
         if self.subapp is None:
             raise ConfigFault("db", "needs a command: upgrade")
         self.subapp.start()
+
+
+class Import(AIGateway):
+    """Turn another gateway's configuration into one for this gateway, and say what was not carried.
+
+    jupyterhub-ai-gateway import litellm|mlflow|openai-gateway|first FILE [-o OUT]
+    """
+
+    name = "jupyterhub-ai-gateway import"
+    description = __doc__ or ""
+    subcommands = {}  # noqa: RUF012 - as traitlets has it
+    aliases = {**AIGateway.aliases, ("o", "output"): "Import.output"}  # noqa: RUF012
+
+    output = Unicode(help="The file to write, in the place of the standard output.").tag(config=True)
+
+    @override
+    def start(self) -> None:
+        if len(self.extra_args) != 2:
+            raise ConfigFault("import", f"needs a source and a file; sources are {listed(SOURCES)}")
+        source, file = self.extra_args
+        if source not in SOURCES:
+            raise ConfigFault("import", f"must be from {listed(SOURCES)}")
+        try:
+            migration = checked(SOURCES[source](read_document(Path(file))), Providers.installed().schemas)
+        except NotThisFormat as problem:
+            raise ConfigFault(file, str(problem)) from None
+        self._write(as_text(migration, source))
+        for note in migration.notes:
+            print(f"- {note}", file=sys.stderr)
+
+    def _write(self, text: str) -> None:
+        if not self.output:
+            print(text, end="")
+            return
+        path = Path(self.output)
+        try:
+            with path.open("x", encoding="utf-8") as stream:
+                stream.write(text)
+        except FileExistsError:
+            raise ConfigFault("output", f"{path} exists already; remove it, or name another") from None
+        except OSError as error:
+            raise ConfigFault("output", f"{path} cannot be written: {error.strerror}") from None
+        print(f"Wrote {path}. What it does not carry:", file=sys.stderr)
 
 
 def report(config: GatewayConfig) -> str:

@@ -21,6 +21,7 @@ from .dialects.anthropic import allowed_betas
 from .dialects.bridge import BridgeTap, Crossing
 from .dialects.dialect import ANTHROPIC, DIALECT_OF, OPENAI, Dialect
 from .dialects.faults import JSON, fault_headers
+from .dialects.mlflow import MlflowForm
 from .dialects.openai_answer import with_encoding
 from .dialects.openai_stream import KEEP_ALIVE, StreamTap, data_of
 from .dialects.opening import (
@@ -104,6 +105,8 @@ class Call:
     betas: str | None = None
     path_model: str | None = None
     project: str | None = None
+    form: MlflowForm | None = None
+    """How the body is read where the path is one of MLflow's."""
 
 
 @dataclass(slots=True)
@@ -152,7 +155,8 @@ class Gateway:
         try:
             caller = await self.identify(call)
             named = rooms.clock()
-            asked = open_request(call.operation, call.body, call.path_model)
+            opener = open_request if call.form is None else call.form.open
+            asked = opener(call.operation, call.body, call.path_model)
             endpoint = self.catalogue.endpoint(asked.asked_model, call.operation, caller)
             if rooms.ledger is not None and not rooms.ledger.is_open:
                 raise _no_ledger()
@@ -400,17 +404,19 @@ class _Serving:
     def _body(self, deployment: Deployment) -> bytes:
         """Write what a deployment is sent: what the caller wrote, or its translation."""
         bridge, provider = deployment.bridges.get(self.call.operation), deployment.provider
+        form = self.call.form
+        asked = self.asked if form is None else form.scaled(self.asked, provider.temperature_scale)
         if bridge is None:
             self.crossing = None
             return close_request(
-                self.asked,
+                asked,
                 deployment.sent_model,
                 self._pseudonym,
                 asks_for_usage=provider.takes_stream_usage,
                 amend=provider.amend,
             )
         self.crossing = bridge.cross(
-            policed(self.asked, self._pseudonym),
+            policed(asked, self._pseudonym),
             is_stream=self.asked.is_stream,
             wants_usage=self.asked.wants_usage,
             request_id=self.call.id,

@@ -16,7 +16,8 @@ from tornado.ioloop import IOLoop
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run every coroutine test on pytest-tornado's loop, without a mark on each of them."""
     for item in items:
-        if inspect.iscoroutinefunction(getattr(item, "obj", None)):
+        is_coroutine = inspect.iscoroutinefunction(getattr(item, "obj", None))
+        if is_coroutine and item.get_closest_marker("gen_test") is None:
             item.add_marker(pytest.mark.gen_test)
 
 

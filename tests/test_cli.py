@@ -23,7 +23,7 @@ from served import KEY, endpoint
 from jupyterhub_ai_gateway._version import __version__
 
 ECHO = {"name": "chat", "endpoint_type": "llm/v1/chat", "model": {"provider": "echo"}}
-CLEAN = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+CLEAN = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ}
 
 
 def free_port() -> int:
@@ -308,3 +308,24 @@ def test_managed_service_goes_when_its_hub_is_gone(tmp_path: Path) -> None:
         time.sleep(0.02)
     os.kill(pid, signal.SIGKILL)
     raise AssertionError("it outlived its Hub")
+
+
+@pytest.mark.parametrize("style", ["flags", "environment"])
+def test_start_as_mlflow_spells_it(tmp_path: Path, style: str) -> None:
+    file, port = write(tmp_path, ECHO, name="endpoints.yaml"), free_port()
+    where = ["--host", "127.0.0.1", "--port", str(port)]
+    arguments, environ = {
+        "flags": (["start", "--config-path", str(file), *where, "--workers", "1"], {}),
+        "environment": (["start", *where], {"MLFLOW_DEPLOYMENTS_CONFIG": str(file)}),
+    }[style]
+    with gateway(tmp_path, *arguments, environ=environ, port=port) as running:
+        headers = {"Authorization": "Bearer t-alice"}
+        assert running.get("/v1/models", headers=headers).json()["data"][0]["id"] == "chat"
+
+
+def test_several_workers_are_refused_with_what_to_do_instead(tmp_path: Path) -> None:
+    write(tmp_path, ECHO)
+    done = run(tmp_path, "start", "--workers", "2", environ={"JUPYTERHUB_API_TOKEN": "t"})
+    assert done.returncode != 0
+    assert "workers: must be 1" in done.stderr
+    assert "store.url" in done.stderr

@@ -73,6 +73,8 @@ _SETTINGS = """# Command line and settings
 | `--generate-config` | write that file, with every setting and its default |
 | `--show-config` | print what was set |
 | `--AIGateway.NAME=VALUE` | any setting below |
+| `start` | start the gateway as MLflow does, with `--config-path` and `--workers 1` |
+| `import` | turn another gateway's configuration into one for this gateway |
 | `check` | say what a configuration would serve, or all that is wrong with it |
 
 A process that the Hub starts needs no flag but `--config`: the Hub tells it the rest by its environment.

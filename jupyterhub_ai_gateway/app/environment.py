@@ -25,6 +25,12 @@ def environ() -> Mapping[str, str]:
     return os.environ
 
 
+def mlflow_config_file(env: Mapping[str, str]) -> str:
+    """Return what MLflow's own variables say of the configuration; "" for nothing."""
+    ours = env.get("JUPYTERHUB_AI_GATEWAY_CONFIG", "")
+    return ours or env.get("MLFLOW_DEPLOYMENTS_CONFIG", "") or env.get("MLFLOW_GATEWAY_CONFIG", "")
+
+
 def listen_address(env: Mapping[str, str]) -> tuple[str, int]:
     """Return where the Hub expects its managed service; localhost and 5000 for any other."""
     parts = urlsplit(env.get("JUPYTERHUB_SERVICE_URL", ""))

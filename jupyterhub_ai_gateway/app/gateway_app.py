@@ -64,6 +64,8 @@ class AIGateway(Application):
     }
     subcommands: Any = {
         "check": ("jupyterhub_ai_gateway.cli.Check", "Check a configuration and say what it would serve."),
+        "start": ("jupyterhub_ai_gateway.cli.Start", "Start the gateway, as MLflow spells it."),
+        "import": ("jupyterhub_ai_gateway.cli.Import", "Turn another gateway's configuration into ours."),
         "db": ("jupyterhub_ai_gateway.cli.DatabaseCommands", "Look after the ledger's database."),
     }
     classes: Any = []

@@ -6,7 +6,7 @@ provider: what one takes in `model.config` comes in as a `ProviderSchema`.
 
 from __future__ import annotations
 
-from .document import load
+from .document import load, read_document
 from .limits import period_s, read_limits
 from .model import (
     ENDPOINT_TYPES,
@@ -16,12 +16,14 @@ from .model import (
     GatewayConfig,
     LedgerConfig,
     LimitConfig,
+    MlflowConfig,
     ModelConfig,
     Order,
     PolicyConfig,
     ProviderSchema,
     ScopeConfig,
     Setting,
+    SplitConfig,
     StoreConfig,
     TariffConfig,
     WindowConfig,
@@ -32,6 +34,7 @@ from .reference import reference_page
 from .schema import json_schema
 from .secrets import Secret, resolve_secret
 from .watch import FileWatch
+from .words import listed
 
 __all__ = [
     "ENDPOINT_TYPES",
@@ -42,6 +45,7 @@ __all__ = [
     "GatewayConfig",
     "LedgerConfig",
     "LimitConfig",
+    "MlflowConfig",
     "ModelConfig",
     "Order",
     "PolicyConfig",
@@ -49,15 +53,18 @@ __all__ = [
     "ScopeConfig",
     "Secret",
     "Setting",
+    "SplitConfig",
     "StoreConfig",
     "TariffConfig",
     "WindowConfig",
     "fold",
     "group_policies",
     "json_schema",
+    "listed",
     "load",
     "parse",
     "period_s",
+    "read_document",
     "read_limits",
     "reference_page",
     "resolve_secret",

@@ -36,6 +36,11 @@ def load(path: Path, providers: Mapping[str, ProviderSchema], environ: Mapping[s
     return parse_with(document, providers, resolver, locate)
 
 
+def read_document(path: Path) -> object:
+    """Read a YAML or JSON file as it is, whatever it means. `ConfigFault` names the place, no content."""
+    return _read(path.expanduser().absolute())[0]
+
+
 def _read(path: Path) -> tuple[object, Locate]:
     try:
         text = path.read_bytes().decode("utf-8-sig")

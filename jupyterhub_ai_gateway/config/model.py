@@ -212,6 +212,36 @@ class DeploymentConfig:
     path: str
 
 
+MlflowAnswers = Literal["auto", "legacy", "openai"]
+MLFLOW_ANSWERS: tuple[MlflowAnswers, ...] = ("auto", "legacy", "openai")
+
+
+@dataclass(frozen=True, slots=True)
+class MlflowConfig:
+    """How requests by MLflow's paths are read and answered.
+
+    `answers` says whether those below `/gateway` have the form before MLflow 2.9; "auto" is by who asks
+    and what they send. With `scales_temperature` a temperature is turned into the provider's range as
+    MLflow does it. `takes_model` is true where a body may name the model of the path once more.
+    `default_temperature` is sent where the caller sends none, None for nothing.
+    """
+
+    answers: MlflowAnswers = "auto"
+    scales_temperature: bool = True
+    takes_model: bool = False
+    default_temperature: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SplitConfig:
+    """A name that stands for other endpoints: pairs of an endpoint's name and its share, in per cent."""
+
+    name: str
+    endpoint_type: str
+    destinations: tuple[tuple[str, int], ...]
+    path: str
+
+
 @dataclass(frozen=True, slots=True)
 class EndpointConfig:
     """What callers see as one model. `path` is where it stands in the document: `endpoints[3]`.
@@ -239,6 +269,7 @@ class EndpointConfig:
     retries: int = 0
     fallbacks: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
+    mlflow: MlflowConfig = MlflowConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +278,8 @@ class GatewayConfig:
 
     `combine` says which of several policies about the same counts, `policies_from_groups` whether those in
     the properties of Hub groups count too, `time_zone` where the calendar's
-    windows and the ledger's days begin.
+    windows and the ledger's days begin. `splits` are names that stand for several endpoints, `mlflow` is
+    how MLflow's paths are answered where an endpoint does not say.
     """
 
     endpoints: tuple[EndpointConfig, ...]
@@ -257,5 +289,7 @@ class GatewayConfig:
     time_zone: str = "UTC"
     ledger: LedgerConfig = LedgerConfig()
     store: StoreConfig = StoreConfig()
+    splits: tuple[SplitConfig, ...] = ()
+    mlflow: MlflowConfig = MlflowConfig()
     warnings: tuple[str, ...] = field(default=(), compare=False)
     files: tuple[Path, ...] = field(default=(), compare=False)

@@ -11,13 +11,16 @@ from types import MappingProxyType
 
 from ..vocabulary import ADMIN, FULL_ACCESS, OPERATIONS, Timeouts
 from .limits import read_limit
+from .mlflow import check_splits, is_split, read_mlflow, read_split
 from .model import (
     ENDPOINT_TYPES,
     DeploymentConfig,
     EndpointConfig,
     GatewayConfig,
+    MlflowConfig,
     ModelConfig,
     ProviderSchema,
+    SplitConfig,
     TariffConfig,
 )
 from .policies import read_combine, read_policies, read_time_zone
@@ -82,6 +85,8 @@ class _Parser:
     resolver: Resolver = field(repr=False)
     report: Report = field(default_factory=Report)
     names: dict[str, str] = field(default_factory=dict)
+    splits: list[SplitConfig] = field(default_factory=list)
+    mlflow: MlflowConfig = field(default_factory=MlflowConfig)
 
     def document(self, document: object) -> GatewayConfig:
         if not isinstance(document, Mapping):
@@ -91,6 +96,7 @@ class _Parser:
             return GatewayConfig(())
         block = Block(document, "", self.report)
         timeouts = self._timeouts(block, Timeouts())
+        self.mlflow = read_mlflow(block, MlflowConfig())
         entries = [entry for key in ("endpoints", "routes") for entry in self._entries(block, key)]
         endpoints = [self._endpoint(path, entry, timeouts) for path, entry in entries]
         if not entries and not self.report.errors:
@@ -99,6 +105,7 @@ class _Parser:
                 "must list at least one endpoint, each with a name, an endpoint_type and a model",
             )
         self._check_fallbacks(endpoints)
+        check_splits(self.splits, {each.name: each for each in endpoints if each is not None}, self.report)
         config = GatewayConfig(
             tuple(endpoint for endpoint in endpoints if endpoint is not None),
             policies=read_policies(block.get("policies"), "policies", self.report),
@@ -107,6 +114,8 @@ class _Parser:
             time_zone=read_time_zone(block),
             ledger=read_ledger(block.get("ledger"), self.resolver, self.report),
             store=read_store(block.get("store"), self.resolver, self.report),
+            splits=tuple(self.splits),
+            mlflow=self.mlflow,
         )
         block.warn_unknown()
         return config
@@ -133,7 +142,10 @@ class _Parser:
 
     def _endpoint(self, path: str, entry: object, timeouts: Timeouts) -> EndpointConfig | None:
         block = Block(entry, path, self.report)
-        if not block.is_mapping or self._is_split(block):
+        if not block.is_mapping:
+            return None
+        if is_split(block):
+            self.splits.append(read_split(block, self._name(block)))
             return None
         name, endpoint_type = self._name(block), self._endpoint_type(block)
         limit = read_limit(block.get("limit"), block.at("limit"), self.report)
@@ -156,25 +168,10 @@ class _Parser:
             retries=read_whole(block, "retries", 0, 0, 10),
             fallbacks=read_names(block, "fallbacks"),
             aliases=self._aliases(block),
+            mlflow=read_mlflow(block, self.mlflow),
         )
         block.warn_unknown()
         return endpoint
-
-    def _is_split(self, block: Block) -> bool:
-        """MLflow 3.8 writes traffic splits where older versions have endpoints (T-3)."""
-        mark = next((key for key in ("destinations", "task_type") if key in block), None)
-        if mark is None:
-            return False
-        if "model" in block:
-            problem = "belongs to a traffic split, but this entry has a model too: take one of them out"
-            self.report.error(block.at(mark), problem)
-        else:
-            self.report.error(
-                block.path,
-                f"is a traffic split (it has {mark}), which is not supported: take the entry "
-                "out and let callers choose one of its destinations by name",
-            )
-        return True
 
     def _name(self, block: Block) -> str:
         name = block.required_text("name")

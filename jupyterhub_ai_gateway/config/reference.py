@@ -103,6 +103,7 @@ def _keys() -> str:
         ("hidden", "", "`true`: for those who may not use it, it does not exist."),
         ("description", "", "A text for the list of models."),
         ("timeouts", "", "Seconds, by the names of the table below; also at the top of the file, for all."),
+        ("mlflow", "", "How MLflow's paths are answered, below; also at the top of the file, for all."),
     ]
     defaults = Timeouts()
     limits = [(each.name, _number(getattr(defaults, each.name))) for each in fields(Timeouts)]
@@ -116,6 +117,10 @@ def _keys() -> str:
             _table(
                 ("key", "required", "meaning"), [(f"`{key}`", *rest) for key, *rest in _deployment_rows()]
             ),
+            "\n## MLflow\n",
+            _MLFLOW,
+            _table(("key", "default", "meaning"), [(f"`{key}`", *rest) for key, *rest in _mlflow_rows()]),
+            _SPLITS,
             "\n## Policies\n",
             _POLICIES,
             _table(("key", "required", "meaning"), [(f"`{key}`", *rest) for key, *rest in _policy_rows()]),
@@ -339,6 +344,40 @@ def _store_rows() -> list[tuple[str, str, str]]:
 
 def _number(value: object) -> str:
     return "none" if value is None else f"{value:g}"
+
+
+_MLFLOW = "What counts for MLflow's paths alone, under `mlflow`.\n"
+
+_SPLITS = """
+An entry with `destinations` in the place of a model is a traffic split, as MLflow 3.8 writes it: a name
+that stands for several endpoints of one type. Each request goes to one of them by chance; its limits and
+scopes are those of the endpoint that was drawn, whose stand-ins the others are. Who may not use all of them
+may not use the split. `destinations` are each a `name` and a `traffic_percentage`, which add up to 100;
+`task_type` is the type, `routing_strategy` `TRAFFIC_SPLIT`.
+"""
+
+
+def _mlflow_rows() -> list[tuple[str, str, str]]:
+    return [
+        (
+            "answers",
+            "`auto`",
+            "The form of answers below `/gateway`: `legacy` as before MLflow 2.9, `openai` as since, "
+            "`auto` by who asks.",
+        ),
+        (
+            "scale_temperature",
+            "`true`",
+            "Turn a temperature into the provider's range, as MLflow does; for Anthropic it is halved.",
+        ),
+        (
+            "model_in_body",
+            "`refuse`",
+            "What becomes of a `model` that repeats the one of the path: `refuse` it, as MLflow does, or "
+            "`ignore` it.",
+        ),
+        ("default_temperature", "", "Sent where the caller sends none; MLflow 2 sent 0."),
+    ]
 
 
 def _provider(schema: ProviderSchema, names: Iterable[str]) -> str:

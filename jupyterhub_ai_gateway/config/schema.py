@@ -11,7 +11,8 @@ from dataclasses import fields
 
 from ..vocabulary import Timeouts
 from .limits import LIMIT_KEYS, MOST_CALLS
-from .model import COMBINES, ENDPOINT_TYPES, ORDERS, RESOURCES, ProviderSchema, Setting
+from .mlflow import SPLIT_MARKS, SPLIT_TYPE_KEYS, STRATEGY
+from .model import COMBINES, ENDPOINT_TYPES, MLFLOW_ANSWERS, ORDERS, RESOURCES, ProviderSchema, Setting
 from .parse import NAME, SCOPE, TYPE_KEYS
 from .policies import COUNTS, SCOPES
 from .prices import KINDS, PER_REQUEST, PER_SECOND
@@ -42,6 +43,7 @@ def json_schema(providers: Mapping[str, ProviderSchema]) -> Schema:
             "endpoints": {"$ref": "#/$defs/endpoints"},
             "routes": {"$ref": "#/$defs/endpoints", "description": "MLflow's older name of endpoints."},
             "timeouts": {"$ref": "#/$defs/timeouts"},
+            "mlflow": {"$ref": "#/$defs/mlflow"},
             "policies": {"type": ["array", "null"], "items": {"$ref": "#/$defs/policy"}},
             "combine": {"enum": [*COMBINES, None], "description": "Which of several policies counts."},
             "policies_from_groups": {"type": ["boolean", "null"]},
@@ -51,7 +53,9 @@ def json_schema(providers: Mapping[str, ProviderSchema]) -> Schema:
         },
         "anyOf": [{"required": ["endpoints"]}, {"required": ["routes"]}],
         "$defs": {
-            "endpoints": {"type": ["array", "null"], "items": {"$ref": "#/$defs/endpoint"}},
+            "endpoints": {"type": ["array", "null"], "items": _entry()},
+            "split": _split(),
+            "mlflow": _mlflow(),
             "deployment": _deployment(),
             "endpoint": _endpoint(),
             "limit": _limit(),
@@ -101,12 +105,58 @@ def _endpoint() -> Schema:
             },
             "description": {"type": ["string", "null"], "description": "A text for the list of models."},
             "timeouts": {"$ref": "#/$defs/timeouts"},
+            "mlflow": {"$ref": "#/$defs/mlflow"},
         },
         "required": ["name"],
         "allOf": [
             {"anyOf": [{"required": [key]} for key in TYPE_KEYS]},
             {"anyOf": [{"required": ["model"]}, {"required": ["deployments"]}]},
         ],
+    }
+
+
+def _entry() -> Schema:
+    return {
+        "if": {"anyOf": [{"required": [key]} for key in SPLIT_MARKS]},
+        "then": {"$ref": "#/$defs/split"},
+        "else": {"$ref": "#/$defs/endpoint"},
+    }
+
+
+def _split() -> Schema:
+    destination: Schema = {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "traffic_percentage": {"type": "integer", "minimum": 0, "maximum": 100},
+        },
+        "required": ["name", "traffic_percentage"],
+    }
+    return {
+        "type": "object",
+        "description": "A traffic split, as MLflow 3.8 writes it.",
+        "properties": {
+            "name": {"type": "string", "pattern": f"^{NAME}$"},
+            **{key: {"enum": list(ENDPOINT_TYPES)} for key in SPLIT_TYPE_KEYS},
+            "destinations": {"type": "array", "items": destination, "minItems": 1},
+            "routing_strategy": {"type": ["string", "null"], "examples": [STRATEGY]},
+        },
+        "required": ["name", "destinations"],
+        "anyOf": [{"required": [key]} for key in SPLIT_TYPE_KEYS],
+    }
+
+
+def _mlflow() -> Schema:
+    return {
+        "type": ["object", "null"],
+        "description": "How MLflow's paths are answered.",
+        "properties": {
+            "answers": {"enum": [*MLFLOW_ANSWERS, None]},
+            "scale_temperature": {"type": ["boolean", "null"]},
+            "model_in_body": {"enum": ["refuse", "ignore", None]},
+            "default_temperature": {"type": ["number", "null"], "minimum": 0, "maximum": 2},
+        },
+        "additionalProperties": False,
     }
 
 

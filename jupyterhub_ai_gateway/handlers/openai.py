@@ -19,8 +19,9 @@ from typing_extensions import override
 
 from ..auth import project_from_headers, token_from_headers
 from ..errors import BodyTooLarge
-from ..gateway import Call, Gateway
+from ..gateway import Call, Gateway, Reply
 from ..router import Endpoint
+from ..router.split import Split
 from ..vocabulary import (
     CHAT,
     COMPLETIONS,
@@ -98,12 +99,17 @@ class InvocationHandler(CallerHandler):
     async def post(self, *names: str) -> None:
         call = await self.call(self.operation, b"".join(self._pieces))
         call.path_model = self.path_model
+        reply = self.reply_to(call)
         tasks: Tasks = self.settings["tasks"]
-        self._answering = asyncio.ensure_future(self.gateway.serve(call, _HandlerReply(self)))
+        self._answering = asyncio.ensure_future(self.gateway.serve(call, reply))
         tasks.track(self._answering)
         await asyncio.wait([self._answering])
         if not self._answering.cancelled():
             self._answering.result()
+
+    def reply_to(self, call: Call) -> Reply:
+        """Return what writes the answer; paths with a form of their own add it to the call."""
+        return HandlerReply(self)
 
     @override
     def on_connection_close(self) -> None:
@@ -112,7 +118,7 @@ class InvocationHandler(CallerHandler):
             self._answering.cancel()
 
 
-class _HandlerReply:
+class HandlerReply:
     """The gateway's answer, written by a RequestHandler."""
 
     def __init__(self, handler: web.RequestHandler) -> None:
@@ -154,7 +160,9 @@ class ModelsHandler(CallerHandler):
         if "anthropic-version" in self.request.headers:
             self.write_json(anthropic_list(endpoints, created))
         else:
-            self.write_json({"object": "list", "data": [model_card(each, created) for each in endpoints]})
+            cards = [model_card(each, created) for each in endpoints]
+            cards += [split_card(each, created) for each in self.gateway.catalogue.splits_open_to(caller)]
+            self.write_json({"object": "list", "data": cards})
 
     @override
     async def head(self) -> None:
@@ -176,7 +184,11 @@ class ModelHandler(ModelsHandler):
     @override
     async def get(self, name: str = "") -> None:
         caller = await self.identify()
-        endpoint = self.gateway.catalogue.described(unquote(name), caller)
+        catalogue, name = self.gateway.catalogue, unquote(name)
+        if isinstance(catalogue.named(name), Split):
+            self.write_json(split_card(catalogue.split(name, caller), self.settings["loaded_at"]()))
+            return
+        endpoint = catalogue.described(name, caller)
         card = anthropic_card if "anthropic-version" in self.request.headers else model_card
         self.write_json(card(endpoint, self.settings["loaded_at"]()))
 
@@ -205,6 +217,17 @@ def model_card(endpoint: Endpoint, created: int) -> dict[str, object]:
         limit = endpoint.limit
         card["limit"] = {"calls": limit.calls, "renewal_period": limit.renewal_period, "key": limit.key}
     return card
+
+
+def split_card(split: Split, created: int) -> dict[str, object]:
+    """Describe a name that stands for several endpoints."""
+    return {
+        "id": split.name,
+        "object": "model",
+        "created": created,
+        "owned_by": "traffic-split",
+        "endpoint_type": split.operation.endpoint_type,
+    }
 
 
 def anthropic_list(endpoints: Sequence[Endpoint], created: int) -> dict[str, object]:

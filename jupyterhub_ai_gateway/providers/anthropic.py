@@ -32,6 +32,8 @@ class Anthropic(Provider):
         endpoint_types=frozenset({CHAT.endpoint_type, COMPLETIONS.endpoint_type}),
     )
 
+    temperature_scale = 0.5  # Anthropic's range is 0 to 1
+
     def __init__(self, model: ModelConfig) -> None:
         super().__init__(model)
         self._key: Secret = self.settings["anthropic_api_key"]

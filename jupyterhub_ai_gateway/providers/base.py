@@ -34,6 +34,9 @@ class Provider(abc.ABC):
     takes_stream_usage: bool = True
     """True when `stream_options.include_usage` may be asked for; then a stream's usage is known."""
 
+    temperature_scale: float = 1.0
+    """What MLflow multiplies a temperature from 0 to 2 by for this host, on MLflow's paths alone."""
+
     reports_cost: bool = False
     """True for a host that tells with each answer what it cost."""
 

@@ -41,6 +41,7 @@ class Row:
     model_name: bool = True
     messages: bool = False
     responses: bool = False
+    temperature_scale: float = 1.0
     top_k: bool = False
     reasoning: bool = True
     is_mistral: bool = False
@@ -104,6 +105,7 @@ class OpenAICompatible(Provider):
         self.takes_stream_usage = self.row.usage
         self.reports_cost = self.row.reports_cost
         self.is_stranger = self.row.is_mistral
+        self.temperature_scale = self.row.temperature_scale
         self.verifies_tls = self.settings["verify_tls"]
         keys: list[Secret] = [self.settings[name] for name in self.row.key_names if self.settings[name]]
         self._key = keys[0] if keys else None

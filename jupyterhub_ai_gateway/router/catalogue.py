@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from random import random
 
 import msgspec
 
@@ -13,6 +14,7 @@ from ..config import (
     EndpointConfig,
     GatewayConfig,
     LimitConfig,
+    MlflowConfig,
     ModelConfig,
     Order,
     TariffConfig,
@@ -41,6 +43,7 @@ from ..vocabulary import (
 )
 from .health import Health, Healths
 from .order import RetryBudget, ordered
+from .split import Split, make_split
 
 _CUT_OUT = b"..."
 _SHORTEST_SECRET = 8
@@ -110,6 +113,7 @@ class Endpoint:
     order: Order = "weighted"
     retries: int = 0
     aliases: tuple[str, ...] = ()
+    mlflow: MlflowConfig = field(default_factory=MlflowConfig)
     fallbacks: list[Endpoint] = field(default_factory=list)
     budget: RetryBudget = field(default_factory=RetryBudget)
 
@@ -148,9 +152,10 @@ class Endpoint:
 
 
 class Catalogue:
-    """All endpoints of one configuration, in its order."""
+    """All endpoints of one configuration, in its order, and the names that stand for several of them."""
 
-    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+    def __init__(self, endpoints: Iterable[Endpoint], splits: Iterable[Split] = ()) -> None:
+        self._splits = {split.name: split for split in splits}
         self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
         self._aliases = {alias: each for each in self._endpoints.values() for alias in each.aliases}
 
@@ -174,6 +179,8 @@ class Catalogue:
         scope; `RequestFault` when it is of another type.
         """
         found = self._endpoints.get(asked_model) or self._aliases.get(asked_model)
+        if found is None and asked_model in self._splits:
+            found = self.split(asked_model, caller).draw(random())  # noqa: S311 - no secret
         if found is None or not found.is_known_to(caller):
             raise self._not_found(asked_model, caller)
         if found.scope is not None and found.scope not in caller.scopes:
@@ -201,10 +208,27 @@ class Catalogue:
         """Return every endpoint, for those who look after them."""
         return list(self._endpoints.values())
 
-    def operation_of(self, name: str) -> Operation | None:
-        """Return the operation of an endpoint's type; None when there is no such endpoint."""
-        found = self._endpoints.get(name)
-        return None if found is None else found.operation
+    def named(self, name: str) -> Endpoint | Split | None:
+        """Return what has this name, whoever asks, for what a path means by it; None for nothing."""
+        return self._endpoints.get(name) or self._aliases.get(name) or self._splits.get(name)
+
+    def split(self, name: str, caller: Caller) -> Split:
+        """Return a split, all of whose destinations a caller may use.
+
+        `NotFound` when there is no such split, or one with a destination that is hidden; `Forbidden`
+        without a destination's scope.
+        """
+        found = self._splits.get(name)
+        closed = None if found is None else found.closed_to(caller)
+        if found is None or (closed is not None and not closed.is_known_to(caller)):
+            raise self._not_found(name, caller)
+        if closed is not None:
+            raise _forbidden(closed, caller)
+        return found
+
+    def splits_open_to(self, caller: Caller) -> list[Split]:
+        """Return the splits that a caller may use."""
+        return [each for each in self._splits.values() if each.closed_to(caller) is None]
 
     def open_to(self, caller: Caller) -> list[Endpoint]:
         """Return what a caller may use."""
@@ -258,7 +282,11 @@ def build(
     for each in overlaid:
         endpoints[each.name].fallbacks.extend(endpoints[name] for name in each.fallbacks)
     healths.keep_only({(each.name, own.name) for each in endpoints.values() for own in each.deployments})
-    return Catalogue(endpoints.values())
+    splits = [
+        make_split(each, OPERATION_OF[each.endpoint_type], endpoints, config.mlflow)
+        for each in config.splits
+    ]
+    return Catalogue(endpoints.values(), splits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +316,7 @@ class _Builder:
             order=config.order,
             retries=config.retries,
             aliases=config.aliases,
+            mlflow=config.mlflow,
         )
 
     def _deployment(self, endpoint: EndpointConfig, config: DeploymentConfig) -> Deployment:

@@ -418,3 +418,60 @@ def test_an_alias_is_nobody_else_s_name() -> None:
     other = entry(name="other", aliases=["chat"])
     with pytest.raises(ConfigFault, match="'chat' is a name of"):
         read({"endpoints": [entry(name="chat"), other]})
+
+
+def split_of(*shares: Any, **more: Any) -> dict[str, Any]:
+    destinations = [
+        {"name": f"e{index}", "traffic_percentage": share} for index, share in enumerate(shares)
+    ]
+    return {"name": "s", "task_type": "llm/v1/chat", "destinations": destinations, **more}
+
+
+def test_split_is_read_from_either_list() -> None:
+    ends = [entry(name="e0"), entry(name="e1")]
+    split = split_of(90, 10, routing_strategy="TRAFFIC_SPLIT")
+    for document in ({"endpoints": ends, "routes": [split]}, {"endpoints": [split, *ends]}):
+        assert not list(VALIDATOR.iter_errors(document))
+        (found,) = read(document).splits
+        assert (found.name, found.destinations) == ("s", (("e0", 90), ("e1", 10)))
+        assert len(read(document).endpoints) == 2
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (split_of(90, 20), "routes[0].destinations: must add up to a traffic_percentage of 100"),
+        (split_of(90, 10.0), "destinations[1].traffic_percentage: must be a whole number"),
+        (split_of(101, -1), "destinations[0].traffic_percentage: must be a whole number"),
+        (split_of(50, 25, 25), "destinations[2].name: 'e2' is no endpoint"),
+        (split_of(50, 25, 25) | {"destinations": []}, "destinations: must be a list"),
+        (split_of(100, task_type="llm/v1/embeddings"), "'e0' is of another type"),
+        (split_of(100, routing_strategy="ROUND_ROBIN"), "routing_strategy: must be TRAFFIC_SPLIT"),
+        (split_of(100, name="e0"), "routes[0].name: must be different"),
+        (split_of(100, task_type="chat"), "task_type: must be"),
+        (split_of(100, model={"provider": "echo"}), "belongs to a traffic split"),
+        (
+            split_of(50) | {"destinations": [{"name": "e0", "traffic_percentage": 50}] * 2},
+            "'e0' is there twice",
+        ),
+    ],
+)
+def test_wrong_split_is_said_with_its_path(split: Any, message: str) -> None:
+    document = {"endpoints": [entry(name="e0"), entry(name="e1")], "routes": [split]}
+    assert message in problem_of(document)
+
+
+def test_mlflow_s_ways_are_read_for_all_and_for_one() -> None:
+    document = {
+        "mlflow": {"answers": "legacy", "default_temperature": 0},
+        "endpoints": [
+            entry(),
+            entry(name="other", mlflow={"answers": "openai", "model_in_body": "ignore"}),
+        ],
+    }
+    assert not list(VALIDATOR.iter_errors(document))
+    first, second = (each.mlflow for each in read(document).endpoints)
+    assert (first.answers, first.takes_model, first.default_temperature) == ("legacy", False, 0.0)
+    assert (second.answers, second.takes_model, second.default_temperature) == ("openai", True, 0.0)
+    for wrong in ({"answers": "old"}, {"scale_temperature": 1}, {"default_temperature": 3}, {"x": 1}):
+        assert f"mlflow.{next(iter(wrong))}: " in problem_of({"endpoints": [entry(mlflow=wrong)]})
