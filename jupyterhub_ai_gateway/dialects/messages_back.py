@@ -190,7 +190,8 @@ class MessagesBack:
 
 def _marked(block: dict[str, Json], cache: str | None) -> dict[str, Json]:
     if cache is not None:
-        block["cache_control"] = {"type": "ephemeral", "ttl": cache}
+        control = {"type": "ephemeral"}  # which is for five minutes; some hosts refuse to be told so
+        block["cache_control"] = control if cache == "5m" else {**control, "ttl": cache}
     return block
 
 

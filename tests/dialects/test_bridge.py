@@ -12,8 +12,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from jupyterhub_ai_gateway.dialects.bridge import Bridge, Crossing
-from jupyterhub_ai_gateway.dialects.codec import Manners
+from jupyterhub_ai_gateway.dialects.bridge import BACKS, Bridge, Crossing
+from jupyterhub_ai_gateway.dialects.canonical import Request, Text, Turn
+from jupyterhub_ai_gateway.dialects.codec import Back, Manners
+from jupyterhub_ai_gateway.dialects.loss import Loss
 from jupyterhub_ai_gateway.dialects.sse import MAX_EVENT_BYTES, EventFrames
 from jupyterhub_ai_gateway.errors import RequestFault, Untranslatable, UpstreamBroken, UpstreamFault
 from jupyterhub_ai_gateway.vocabulary import CHAT, COMPLETIONS, MESSAGES, RESPONSES, Operation, Usage
@@ -566,3 +568,11 @@ def test_events_are_found_as_the_standard_says() -> None:
     data = b"\xef\xbb\xbf: hi\r\nevent:  a\r\ndata: 1\r\ndata:2\r\n\r\ndata\r\rid: 7\n\nevent: b\ndata: 3"
     found = [event for index in range(len(data)) for event in frames.feed(data[index : index + 1])]
     assert found + frames.close() == [(" a", b"1\n2"), ("", b""), ("b", b"3")]
+
+
+def test_usual_time_in_the_cache_is_not_told() -> None:
+    """Older Claudes at other hosts refuse to be told a time, be it the usual one."""
+    said = [Text("Hi", cache="5m"), Text("you", cache="1h")]
+    back = Back.of(Request([Turn("user", said)]), Manners(model="claude-sonnet-4"))
+    content = BACKS[MESSAGES].encode_request(back, Loss(WHERE))["messages"][0]["content"]
+    assert [block["cache_control"].get("ttl") for block in content] == [None, "1h"]
