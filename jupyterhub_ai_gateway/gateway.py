@@ -94,7 +94,8 @@ class Call:
     """One request. `caller` is None when `token` has yet to say who it is; `id` is its x-request-id.
 
     `betas` is what its dialect's `beta_header` says, for the provider to hear; `path_model` is the model
-    where the path names it; `project` is the group of the caller's that is to pay, None for the usual one.
+    where the path names it; `project` is the group of the caller's that is to pay, None for the usual one;
+    `provider` is the only one that may serve it, None for any.
     """
 
     operation: Operation
@@ -107,6 +108,7 @@ class Call:
     project: str | None = None
     form: MlflowForm | None = None
     """How the body is read where the path is one of MLflow's."""
+    provider: str | None = None
 
 
 @dataclass(slots=True)
@@ -157,7 +159,8 @@ class Gateway:
             named = rooms.clock()
             opener = open_request if call.form is None else call.form.open
             asked = opener(call.operation, call.body, call.path_model)
-            endpoint = self.catalogue.endpoint(asked.asked_model, call.operation, caller)
+            offer = self.catalogue if call.provider is None else self.catalogue.at(call.provider)
+            endpoint = offer.endpoint(asked.asked_model, call.operation, caller)
             if rooms.ledger is not None and not rooms.ledger.is_open:
                 raise _no_ledger()
         except Fault as fault:

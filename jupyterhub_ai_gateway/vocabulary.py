@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 FULL_ACCESS = "full-access"
@@ -71,13 +72,14 @@ COUNTING = frozenset({COUNT_TOKENS, INPUT_TOKENS})
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sends a request, as the Hub says.
+    """Who sends a request, as the Hub says, or the gateway for a key of its own.
 
-    `kind` is "user" or "service". `roles` are empty unless a policy asks for them. `scopes` are the scopes
-    that count for this caller and this gateway, filters (`!user=`, `!group=`, `!service=`) already applied.
+    `kind` is "user", "service" or "key". `roles` are empty unless a policy asks for them. `scopes` are
+    those that count for this caller and this gateway, filters (`!user=`, …) already applied.
     `operations` are the short names of `OPERATIONS` that they may do: empty without the service's access
     scope, all of them with full access. `server_name` is None for a token that is not a notebook server's,
-    "" for the default server.
+    "" for the default server. A key may be for some `endpoints` alone (patterns, empty for all), and for
+    single `paths` of providers, such as `post:/openai/v1/embeddings`.
     """
 
     kind: str
@@ -90,11 +92,17 @@ class Caller:
     has_access: bool = False
     token_id: str | None = None
     server_name: str | None = None
+    endpoints: tuple[str, ...] = ()
+    paths: frozenset[str] = frozenset()
     key: str = field(init=False)
     """What limits and ledgers file this caller under, such as `user:alice`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", f"{self.kind}:{self.name}")
+
+    def may_reach(self, endpoint: str) -> bool:
+        """Say whether an endpoint is among those that this caller is for."""
+        return not self.endpoints or any(fnmatchcase(endpoint, pattern) for pattern in self.endpoints)
 
 
 class Usage(NamedTuple):

@@ -55,8 +55,10 @@ def write(folder: Path, *endpoints: dict[str, Any], name: str = "config.yaml") -
 class Running:
     """A gateway in a process of its own."""
 
-    def __init__(self, process: subprocess.Popen[str], url: str, log: Path) -> None:
-        self.process, self.url, self.log = process, url, log
+    def __init__(
+        self, process: subprocess.Popen[str], url: str, log: Path, environ: Mapping[str, str]
+    ) -> None:
+        self.process, self.url, self.log, self.environ = process, url, log, environ
 
     def get(self, path: str, **more: Any) -> requests.Response:
         return requests.get(f"{self.url}{path}", timeout=10, **more)
@@ -78,30 +80,26 @@ def gateway(
     """Start the command and wait until it serves; it must end with 0 on SIGTERM."""
     log = folder / "gateway.log"
     with hub_in_thread() as api_url, log.open("w") as output:
+        own = {**CLEAN, "JUPYTERHUB_API_URL": api_url, "JUPYTERHUB_API_TOKEN": "t-service"}
         process = subprocess.Popen(
             [sys.executable, "-m", "jupyterhub_ai_gateway", *arguments],
             cwd=folder,
-            env={
-                **CLEAN,
-                "JUPYTERHUB_API_URL": api_url,
-                "JUPYTERHUB_API_TOKEN": "t-service",
-                **(environ or {}),
-            },
+            env={**own, **(environ or {})},
             stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
         )
-        running = Running(process, f"http://127.0.0.1:{port}", log)
+        running = Running(process, f"http://127.0.0.1:{port}", log, {**own, **(environ or {})})
         try:
             running.until("answer", lambda: running.get("/health").ok)
             yield running
         except BaseException:
-            process.kill()
+            running.process.kill()
             raise
-        finally:
-            if process.poll() is None:
-                process.terminate()
-            code = process.wait(30)
+        finally:  # a test may have killed the process, and started another in its place
+            if running.process.poll() is None:
+                running.process.terminate()
+            code = running.process.wait(30)
     assert code == 0, log.read_text()
     assert "Traceback" not in log.read_text()
 

@@ -12,7 +12,7 @@ from jupyterhub_ai_gateway.config import fold
 from jupyterhub_ai_gateway.providers.registry import Providers
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted((ROOT / "docs" / "reference").glob("compatibility-*.md"))
+PAGES = [ROOT / "docs" / "reference" / f"compatibility-{name}.md" for name in ("mlflow", "original")]
 ROW = re.compile(r"^\| ([A-Z]+-\d+) \| (.+?) \| (.*?) \| (.*?) ?\|$", re.MULTILINE)
 ANY_ID = re.compile(r"^\| ([A-Z]+-\d+)\b", re.MULTILINE)
 
@@ -58,7 +58,8 @@ def test_nothing_is_there_twice() -> None:
 
 def test_every_page_is_named_on_the_first_one() -> None:
     text = (ROOT / "docs" / "reference" / "compatibility.md").read_text()
-    assert [path.name for path in PAGES if f"({path.name})" not in text] == []
+    pages = (ROOT / "docs" / "reference").glob("compatibility-*.md")
+    assert [path.name for path in pages if f"({path.name})" not in text] == []
 
 
 def test_every_difference_from_the_original_has_a_test() -> None:

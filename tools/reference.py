@@ -75,6 +75,9 @@ _SETTINGS = """# Command line and settings
 | `--AIGateway.NAME=VALUE` | any setting below |
 | `start` | start the gateway as MLflow does, with `--config-path` and `--workers 1` |
 | `import` | turn another gateway's configuration into one for this gateway |
+| `--admin-port` | a second port with `/ping` and `/metrics`, for this machine unless it has a host |
+| `keys create`, `list`, `revoke`, `rotate`, `import` | for [gateway keys](../howto/gateway-keys.md) |
+| `openai-gateway` | in the place of [LucienShui's openai-gateway](compatibility-openai-gateway.md) |
 | `check` | say what a configuration would serve, or all that is wrong with it |
 
 A process that the Hub starts needs no flag but `--config`: the Hub tells it the rest by its environment.

@@ -6,6 +6,7 @@ Source: JupyterHub's documentation of services, and `jupyterhub/services/service
 from __future__ import annotations
 
 import os
+import secrets
 import ssl
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -66,8 +67,16 @@ def hub_options(
     public_url: str,
     public_hub_url: str,
     ssl_context: ssl.SSLContext | None,
+    needs_hub: bool = True,
 ) -> HubOptions:
-    """Join what was set with what can be derived. `ConfigFault` where the service could not be safe."""
+    """Join what was set with what can be derived. `ConfigFault` where the service could not be safe.
+
+    Without `needs_hub` and without a token there is no Hub, and the token is one of this process alone:
+    what is derived from it, such as cookies and pseudonyms, is nobody else's.
+    """
+    has_hub = needs_hub or bool(api_token)
+    if not has_hub:
+        api_token = secrets.token_hex(32)
     if not api_token:
         raise ConfigFault(
             "JUPYTERHUB_API_TOKEN",
@@ -97,6 +106,7 @@ def hub_options(
         public_url=public_url and _slash_at_end(public_url),
         access_scopes=access_scopes_from_env(env, service_name),
         ssl_context=ssl_context,
+        is_there=has_hub,
     )
 
 

@@ -48,6 +48,7 @@ class AIGateway(Application):
         ("H", "host"): "AIGateway.host",
         ("p", "port"): "AIGateway.port",
         ("c", "config"): "AIGateway.config_file",
+        "admin-port": "AIGateway.admin_port",
         ("f", "settings"): "AIGateway.settings_file",
     }
     flags: Any = {
@@ -66,6 +67,11 @@ class AIGateway(Application):
         "check": ("jupyterhub_ai_gateway.cli.Check", "Check a configuration and say what it would serve."),
         "start": ("jupyterhub_ai_gateway.cli.Start", "Start the gateway, as MLflow spells it."),
         "import": ("jupyterhub_ai_gateway.cli.Import", "Turn another gateway's configuration into ours."),
+        "keys": ("jupyterhub_ai_gateway.cli_keys.KeyCommands", "Make, list and end gateway keys."),
+        "openai-gateway": (
+            "jupyterhub_ai_gateway.cli_openai_gateway.OpenAIGateway",
+            "Serve the CONFIG and API_KEYS of LucienShui's openai-gateway.",
+        ),
         "db": ("jupyterhub_ai_gateway.cli.DatabaseCommands", "Look after the ledger's database."),
     }
     classes: Any = []
@@ -139,6 +145,10 @@ class AIGateway(Application):
     http_client = Enum(
         ("lean", "aiohttp"), "lean", help="What asks providers: our own HTTP/1.1 client, or aiohttp's."
     ).tag(config=True)
+    admin_port = Unicode(
+        help="A second port, or HOST:PORT, with /ping and /metrics open to all who reach it; none by "
+        "default. Without a host it is 127.0.0.1."
+    ).tag(config=True)
     fast_lane = Bool(True, help="Serve the busiest paths without tornado's request handlers.").tag(
         config=True
     )
@@ -148,6 +158,9 @@ class AIGateway(Application):
         help="Stop when the Hub that started this process is gone; on for a managed service."
     ).tag(config=True)
     generate_config = Bool(False, help="Write the settings file and exit.").tag(config=True)
+
+    needs_hub = True
+    """False where a gateway may run without a Hub, for callers with keys alone."""
 
     @default("config_file")
     def _config_file(self) -> str:
@@ -266,6 +279,7 @@ class AIGateway(Application):
             public_url=self.public_url,
             public_hub_url=self.public_hub_url,
             ssl_context=client_tls,
+            needs_hub=self.needs_hub,
         )
         copied = {
             name: getattr(self, name) for name in Options.__dataclass_fields__ if self.has_trait(name)

@@ -18,6 +18,7 @@ class HubOptions:
 
     `prefix` begins and ends with a slash. `public_hub_url` is the Hub as browsers reach it, ending with
     a slash, be it only a path. `redirect_uri` is where the login comes back to, an address or a path.
+    Where `is_there` is False there is no Hub: keys of the gateway's own are all that opens it.
     """
 
     service_name: str
@@ -30,6 +31,7 @@ class HubOptions:
     public_url: str
     access_scopes: frozenset[str]
     ssl_context: ssl.SSLContext | None = None
+    is_there: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class Options:
     max_body_bytes: int = CONTENT_LIMIT_BYTES
     http_server: str = "fast"
     http_client: str = "lean"
+    admin_port: str = ""
     fast_lane: bool = True
     log_requests: bool = False
     xheaders: bool = False

@@ -26,7 +26,7 @@ from ..handlers.acceptor import BACKLOG
 from ..handlers.connection import ConnectionLimits, HTTPServer
 from ..handlers.lane import Lane
 from ..handlers.pages import Site
-from ..handlers.routes import application, hot_paths
+from ..handlers.routes import admin_application, application, hot_paths
 from ..handlers.tasks import RequestIds, Tasks
 from ..metrics import ConfigurationState, Metrics
 from ..providers.registry import Providers
@@ -36,6 +36,7 @@ from ..router.health import Healths
 from ..upstream import make_client
 from ..vocabulary import utcnow
 from .books import Books
+from .keys import KeyKeeper
 from .options import Options
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,8 @@ class Service:
         self._reloading = asyncio.Lock()
         self._tasks = Tasks()
         self._server: HTTPServer | TornadoServer | None = None
+        self._admin: TornadoServer | None = None
+        self.admin_port = 0
         self._watching: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
         self._config = GatewayConfig(())
@@ -83,6 +86,7 @@ class Service:
         self._join(config)
         self._use(config)
         await self.books.open()
+        await self.keys.open()
         await self._listen()
         log.info(
             "Serving %s at http%s://%s:%d%s (version %s)",
@@ -113,6 +117,9 @@ class Service:
         self._directory = Directory(self.resolver.client, hub.api_token)
         self.books = Books(config, self._directory)
         self.books.changed = self._relay_limits
+        self.keys = KeyKeeper(config.keys, self.resolver.rules, self.books.database)
+        self.resolver.keys = self.keys.ring
+        self.resolver.asks_hub = hub.is_there
         catalogue = self._catalogue(config)
         secret = cookie_secret_from(hub.api_token)
         rooms = Rooms(
@@ -183,6 +190,20 @@ class Service:
             self._server.add_sockets(sockets)
         else:
             await self._server.start(sockets)
+        if options.admin_port:
+            self._listen_for_admins(options.admin_port)
+
+    def _listen_for_admins(self, address: str) -> None:
+        """Serve what looks after the gateway on a port of its own, which is this machine's unless said."""
+        host, _, port = address.rpartition(":")
+        host = host.strip("[]") or "127.0.0.1"
+        if not port.isascii() or not port.isdigit() or int(port) > 65535:
+            raise ConfigFault("admin_port", "must be a port such as 8081, or HOST:PORT")
+        sockets = _bind(host, int(port), "admin_port")
+        self.admin_port = sockets[0].getsockname()[1]
+        self._admin = TornadoServer(admin_application(**self._settings()))
+        self._admin.add_sockets(sockets)
+        log.info("Admin paths /ping and /metrics at http://%s:%d", host, self.admin_port)
 
     def _make_server(self, delegate: HTTPServerConnectionDelegate) -> HTTPServer | TornadoServer:
         options = self.options
@@ -213,6 +234,7 @@ class Service:
             "authenticate_prometheus": options.authenticate_prometheus,
             "resolver": self.resolver,
             "accounts": self.books,
+            "keys": self.keys,
             "site": Site(
                 title=options.docs_title,
                 description=options.docs_description,
@@ -247,6 +269,8 @@ class Service:
                 self._refuse(fault)
                 return False
             self.books.use(config)
+            if config.keys != self._config.keys:
+                log.warning("Configuration: keys is new, which counts after a restart")
             self.gateway.use(catalogue)
             self._use(config)
             self._state = replace(self._state, successes=self._state.successes + 1)
@@ -301,8 +325,12 @@ class Service:
         if self._server is not None:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._server.close_all_connections(), _CUT_WAIT_S)
+        if self._admin is not None:  # last: somebody may want to see the end
+            self._admin.stop()
+            await self._admin.close_all_connections()
         await self.client.close()
         await self.gateway.settled()
+        await self.keys.close()
         await self.books.close()
         await self.resolver.close()
         log.info("Stopped")
@@ -317,7 +345,7 @@ def _hub_traits(public_hub_url: str) -> dict[str, Any]:
     return {"hub_host": f"{scheme}://{host}", "hub_prefix": f"/{path}"}
 
 
-def _bind(host: str, port: int) -> Sequence[Any]:
+def _bind(host: str, port: int, setting: str = "port") -> Sequence[Any]:
     try:
         return bind_sockets(port, None if host in ("", "*") else host, backlog=BACKLOG)
     except OSError as error:
@@ -328,7 +356,7 @@ def _bind(host: str, port: int) -> Sequence[Any]:
             )
         else:
             problem = f"cannot listen on {host}, port {port}: {os.strerror(error.errno or 0)}"
-        raise ConfigFault("port", problem) from None
+        raise ConfigFault(setting, problem) from None
 
 
 def _counted(number: int, noun: str) -> str:

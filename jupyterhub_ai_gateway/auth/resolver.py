@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import HubUnavailable, Unauthenticated
 from ..vocabulary import Caller
 from .hub import SILENT_HUB, HubClient, HubReply
+from .keys import PREFIX, KeyRing
 from .scopes import Model, ScopeRules
 
 log = logging.getLogger(__name__)
@@ -81,6 +82,10 @@ class TokenResolver:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.rules = ScopeRules(service_name, frozenset(access_scopes))
+        self.keys: KeyRing | None = None
+        """The gateway's own keys, which nobody is asked about."""
+        self.asks_hub = True
+        """False where there is no Hub, and keys are all there is."""
         self.roles_of: Callable[[Caller], Awaitable[tuple[str, ...]]] | None = None
         """Finds a caller's roles, where a policy asks for them."""
         self.client = HubClient(
@@ -109,7 +114,7 @@ class TokenResolver:
         key = _digest(token)
         known = self._known.get(key)
         if known is None or known.fresh_until <= self._clock():
-            return None
+            return None if self.keys is None else self.keys.find(token)
         self._known.move_to_end(key)
         self.hits += 1
         return known.caller
@@ -124,17 +129,22 @@ class TokenResolver:
             known = await self._resolve(token)
         except Unauthenticated:
             return None
-        return dict(known.model)
+        return dict(known.model) or None  # a key is nobody's whom the Hub knows
 
     def refusal(self, token: str | None) -> Unauthenticated:
         """Make the fault of a request whose token the Hub does not know, or that has none."""
         slug = "invalid_api_key" if token else "missing_api_key"
+        headers = [("WWW-Authenticate", "Bearer")]
+        if not self.asks_hub or (token is not None and token.startswith(PREFIX)):
+            what = "There is no such gateway key, or it has ended." if token else "This request has no key."
+            text = f"{what} Whoever runs this gateway can make another."
+            return Unauthenticated(text, slug=slug, headers=headers)
         what = "The JupyterHub does not know this API key." if token else "This request has no API key."
         return Unauthenticated(
             f"{what} The key is a JupyterHub token: in a notebook it is in the environment variable "
             f"JUPYTERHUB_API_TOKEN, elsewhere make one at {self._token_url}",
             slug=slug,
-            headers=[("WWW-Authenticate", "Bearer")],
+            headers=headers,
         )
 
     def clear(self) -> None:
@@ -154,6 +164,11 @@ class TokenResolver:
         if not token:
             raise self.refusal(None)
         if not _may_be_token(token):
+            raise self.refusal(token)
+        caller = None if self.keys is None else self.keys.find(token)
+        if caller is not None:
+            return _Known(caller, {}, 0.0, 0.0)
+        if token.startswith(PREFIX) or not self.asks_hub:
             raise self.refusal(token)
         key = _digest(token)
         now = self._clock()

@@ -116,6 +116,12 @@ class ScopeRules:
         return frozenset(operation for operation in OPERATIONS if self.scope(operation) in scopes)
 
     def _forbidden(self, caller: Caller, missing: str, operation: str | None) -> Forbidden:
+        if caller.kind == "key":
+            short = missing.removeprefix(f"custom:{self.service_name}:")
+            return Forbidden(
+                f"This needs the scope {short}, which the gateway key {caller.name} lacks. "
+                "Whoever made the key can make one with this scope."
+            )
         text = f"This needs the scope {missing}, which this token of {caller.kind} {caller.name} lacks. "
         if caller.server_name is not None:
             text += (

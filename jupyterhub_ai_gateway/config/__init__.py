@@ -14,6 +14,7 @@ from .model import (
     DeploymentConfig,
     EndpointConfig,
     GatewayConfig,
+    KeysConfig,
     LedgerConfig,
     LimitConfig,
     MlflowConfig,
@@ -28,6 +29,7 @@ from .model import (
     TariffConfig,
     WindowConfig,
 )
+from .openai_gateway import names_file, read_openai_gateway, text_of
 from .parse import fold, parse
 from .policies import group_policies
 from .reference import reference_page
@@ -43,6 +45,7 @@ __all__ = [
     "EndpointConfig",
     "FileWatch",
     "GatewayConfig",
+    "KeysConfig",
     "LedgerConfig",
     "LimitConfig",
     "MlflowConfig",
@@ -62,10 +65,13 @@ __all__ = [
     "json_schema",
     "listed",
     "load",
+    "names_file",
     "parse",
     "period_s",
     "read_document",
     "read_limits",
+    "read_openai_gateway",
     "reference_page",
     "resolve_secret",
+    "text_of",
 ]

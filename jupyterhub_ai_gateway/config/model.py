@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, Timeouts
+from .secrets import Secret
 
 ENDPOINT_TYPES = (CHAT.endpoint_type, COMPLETIONS.endpoint_type, EMBEDDINGS.endpoint_type)
 """What an endpoint can be, in MLflow's names."""
@@ -101,11 +102,12 @@ class ScopeConfig:
     groups: tuple[str, ...] = ()
     services: tuple[str, ...] = ()
     roles: tuple[str, ...] = ()
+    keys: tuple[str, ...] = ()
 
     @property
     def is_everyone(self) -> bool:
         """Say whether it is for all callers."""
-        return not (self.users or self.groups or self.services or self.roles)
+        return not (self.users or self.groups or self.services or self.roles or self.keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,17 @@ class StoreConfig:
     url: str | None = field(default=None, repr=False)
     prefix: str = "ai-gateway"
     timeout_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class KeysConfig:
+    """Whether callers may use keys that the gateway made, and keys that stand in its configuration.
+
+    `fixed` are pairs of a caller's name and the key; each opens everything.
+    """
+
+    enabled: bool = False
+    fixed: tuple[tuple[str, Secret], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,5 +304,6 @@ class GatewayConfig:
     store: StoreConfig = StoreConfig()
     splits: tuple[SplitConfig, ...] = ()
     mlflow: MlflowConfig = MlflowConfig()
+    keys: KeysConfig = KeysConfig()
     warnings: tuple[str, ...] = field(default=(), compare=False)
     files: tuple[Path, ...] = field(default=(), compare=False)

@@ -29,7 +29,7 @@ from .report import Block, Locate, Report
 from .routing import read_names, read_order, read_weight, read_whole
 from .secrets import Resolver
 from .settings import read_settings
-from .stores import read_ledger, read_store
+from .stores import read_keys, read_ledger, read_store
 from .words import hint, kind_of, listed, nearest, shown, shown_key
 
 NAME = r"[A-Za-z0-9_.\-]+"
@@ -62,14 +62,26 @@ def parse(
 
 
 def parse_with(
-    document: object, providers: Mapping[str, ProviderSchema], resolver: Resolver, locate: Locate
+    document: object,
+    providers: Mapping[str, ProviderSchema],
+    resolver: Resolver,
+    locate: Locate,
+    name_pattern: str = NAME,
 ) -> GatewayConfig:
     """Do what `parse` does, and say in each problem which line of a file it is about."""
-    parser = _Parser({fold(name): schema for name, schema in providers.items()}, resolver)
+    schemas = {fold(name): schema for name, schema in providers.items()}
+    parser = _Parser(schemas, resolver, name_pattern=name_pattern)
     config = parser.document(document)
     if parser.report.errors:
         raise parser.report.fault(resolver.files, locate)
     return replace(config, warnings=parser.report.warning_lines(locate), files=tuple(resolver.files))
+
+
+def parse_aliased(
+    document: object, providers: Mapping[str, ProviderSchema], environ: Mapping[str, str]
+) -> GatewayConfig:
+    """Do what `parse` does for endpoints whose names may hold what aliases may, such as slashes."""
+    return parse_with(document, providers, Resolver(environ), lambda path: None, name_pattern=ALIAS)
 
 
 def fold(provider: str) -> str:
@@ -87,6 +99,7 @@ class _Parser:
     names: dict[str, str] = field(default_factory=dict)
     splits: list[SplitConfig] = field(default_factory=list)
     mlflow: MlflowConfig = field(default_factory=MlflowConfig)
+    name_pattern: str = NAME
 
     def document(self, document: object) -> GatewayConfig:
         if not isinstance(document, Mapping):
@@ -106,16 +119,18 @@ class _Parser:
             )
         self._check_fallbacks(endpoints)
         check_splits(self.splits, {each.name: each for each in endpoints if each is not None}, self.report)
+        ledger = read_ledger(block.get("ledger"), self.resolver, self.report)
         config = GatewayConfig(
             tuple(endpoint for endpoint in endpoints if endpoint is not None),
             policies=read_policies(block.get("policies"), "policies", self.report),
             combine=read_combine(block),
             policies_from_groups=self._flag(block, "policies_from_groups"),
             time_zone=read_time_zone(block),
-            ledger=read_ledger(block.get("ledger"), self.resolver, self.report),
+            ledger=ledger,
             store=read_store(block.get("store"), self.resolver, self.report),
             splits=tuple(self.splits),
             mlflow=self.mlflow,
+            keys=read_keys(block.get("keys"), ledger, self.report),
         )
         block.warn_unknown()
         return config
@@ -177,7 +192,7 @@ class _Parser:
         name = block.required_text("name")
         if not name:
             return ""
-        if not re.fullmatch(NAME, name) or not name.strip("."):
+        if not re.fullmatch(self.name_pattern, name) or not name.strip("."):
             block.error(
                 "name",
                 "is part of URLs, so it must be made of the letters A to Z and a to z, digits, _, - and . "

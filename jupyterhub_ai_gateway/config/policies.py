@@ -40,10 +40,12 @@ SCOPES = {
     "group": "groups",
     "service": "services",
     "role": "roles",
+    "key": "keys",
     "users": "users",
     "groups": "groups",
     "services": "services",
     "roles": "roles",
+    "keys": "keys",
 }
 """The keys of a scope, in the singular and the plural, and where they end up."""
 
@@ -193,7 +195,7 @@ def _scope(block: Block) -> ScopeConfig:
     if value is None or value == "everyone":
         return ScopeConfig()
     if not isinstance(value, Mapping):
-        block.error("scope", f"must be everyone, or a mapping of {listed(list(SCOPES)[:4])} to names")
+        block.error("scope", f"must be everyone, or a mapping of {listed(list(SCOPES)[:5])} to names")
         return ScopeConfig()
     inner = Block(value, block.at("scope"), block.report)
     found: dict[str, tuple[str, ...]] = {}

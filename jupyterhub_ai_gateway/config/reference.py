@@ -135,6 +135,8 @@ def _keys() -> str:
             "\n## Store\n",
             "Where limits count. Without it that is the process itself, which is exact for one process.\n",
             _table(("key", "default", "meaning"), [(f"`{key}`", *rest) for key, *rest in _store_rows()]),
+            "\n## Keys of the gateway's own\n",
+            _KEYS,
             "\n## Timeouts\n",
             _table(("key", "default, in seconds"), [(f"`{name}`", value) for name, value in limits]),
             "\n## Keys and other secrets\n",
@@ -145,6 +147,11 @@ def _keys() -> str:
         ]
     )
 
+
+_KEYS = """`keys: {enabled: true}` lets callers in with keys that the gateway made, besides those with a
+token of the Hub. [Gateway keys](../howto/gateway-keys.md) says how they are made. They are kept, hashed,
+in the ledger's database. Off by default.
+"""
 
 _HEADS = ("key", "required", "meaning")
 
@@ -218,7 +225,7 @@ def _policy_rows() -> list[tuple[str, str, str]]:
         (
             "scope",
             "",
-            f"Whom it is for: a mapping of {_code(list(SCOPES)[:4])} to a name or a list of names, in "
+            f"Whom it is for: a mapping of {_code(list(SCOPES)[:5])} to a name or a list of names, in "
             "which `*` stands for anything. Everyone by default.",
         ),
         ("endpoints", "", "For which: a name or a list, with `*`. All by default."),

@@ -50,6 +50,11 @@ def json_schema(providers: Mapping[str, ProviderSchema]) -> Schema:
             "time_zone": {"type": ["string", "null"], "examples": ["Europe/Berlin"]},
             "ledger": {"anyOf": [{"$ref": "#/$defs/ledger"}, {"const": False}, {"type": "null"}]},
             "store": {"anyOf": [{"$ref": "#/$defs/store"}, {"type": "null"}]},
+            "keys": {
+                "type": ["object", "null"],
+                "properties": {"enabled": {"type": ["boolean", "null"]}},
+                "additionalProperties": False,
+            },
         },
         "anyOf": [{"required": ["endpoints"]}, {"required": ["routes"]}],
         "$defs": {

@@ -1,8 +1,8 @@
-"""Where requests are written down, and where limits count."""
+"""Where requests are written down, where limits count, and whether the gateway makes keys."""
 
 from __future__ import annotations
 
-from .model import LedgerConfig, StoreConfig
+from .model import KeysConfig, LedgerConfig, StoreConfig
 from .report import Block, Report
 from .secrets import Resolver
 from .words import shown
@@ -45,6 +45,20 @@ def read_store(value: object, resolver: Resolver, report: Report) -> StoreConfig
     )
     block.refuse_unknown()
     return store
+
+
+def read_keys(value: object, ledger: LedgerConfig, report: Report) -> KeysConfig:
+    """Read `keys`. They are kept in the ledger's database, so there has to be one."""
+    if value is None:
+        return KeysConfig()
+    block = Block(value, "keys", report)
+    enabled = block.get("enabled")
+    if enabled is not None and not isinstance(enabled, bool):
+        block.error("enabled", f"must be true or false, found {shown(enabled)}")
+    if enabled is True and ledger.url is None:
+        block.error("enabled", "needs the ledger's database, and ledger is false")
+    block.refuse_unknown()
+    return KeysConfig(enabled is True)
 
 
 def _url(block: Block, resolver: Resolver) -> str | None:

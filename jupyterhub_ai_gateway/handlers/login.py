@@ -61,7 +61,7 @@ class PageHandler(Page):
             self.caller = auth.resolver.rules.caller(model)
             self.current_user = model
             auth.resolver.rules.require(self.caller, self.operation)
-        elif is_page_load(self.request):
+        elif is_page_load(self.request) and auth.resolver.asks_hub:
             self.redirect(self.get_login_url())
         else:
             raise auth.resolver.refusal(auth.get_token(self, in_cookie=False))

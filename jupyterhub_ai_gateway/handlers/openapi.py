@@ -185,7 +185,7 @@ def document(
         ],
         "paths": _paths(service_name, oauth),
         "components": {
-            "schemas": {**SCHEMAS, "Override": openapi_usage.OVERRIDE},
+            "schemas": {**SCHEMAS, "Override": openapi_usage.OVERRIDE, "KeyWish": openapi_usage.KEY_WISH},
             "responses": {f"Error{status}": failure for status, failure in FAILURES.items()},
             "securitySchemes": _security_schemes(service_name, oauth),
         },
@@ -415,6 +415,7 @@ _MESSAGE = {"model": "claude", "max_tokens": 1024, "messages": [_QUESTION]}
 
 _REQUESTS: dict[str, tuple[str, Json]] = {
     "createOverride": ("Override", {"thesis": OVERRIDE_EXAMPLE}),
+    "createKey": ("KeyWish", {"course": openapi_usage.KEY_EXAMPLE}),
     "createResponse": (
         "ResponsesRequest",
         {"question": _example("A question", model="chat", input="Why is the sky blue?")},

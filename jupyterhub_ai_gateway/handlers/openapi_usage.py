@@ -61,6 +61,22 @@ OVERRIDE: Json = thing(
     policy=described(nullable("string"), "The one rule that it is for; all of the resource by default."),
 )
 
+KEY_WISH: Json = thing(
+    "name scopes expires",
+    name=described(STRING, "Whose it is: key:NAME in limits and the ledger."),
+    scopes=described(
+        {"anyOf": [STRING, {"type": "array", "items": STRING}]},
+        "Such as all, chat:create or post:/openai/v1/embeddings.",
+    ),
+    expires=described(STRING, "never, a time from now such as 90d, or a day such as 2027-01-31."),
+    endpoints=described(
+        {"anyOf": [STRING, {"type": "array", "items": STRING}, {"type": "null"}]},
+        "The endpoints that it is for, with *; all by default.",
+    ),
+    owner=described(nullable("string"), "Who answers for it."),
+    note=described(nullable("string"), "What it is for."),
+)
+
 PATHS = (
     UsagePath(
         "get",
@@ -161,6 +177,49 @@ PATHS = (
     ),
     UsagePath(
         "get",
+        "/api/keys",
+        "listKeys",
+        ADMIN_SCOPE,
+        "Gateway keys",
+        "The keys that count. Never a key itself.",
+        (_query("all", "`true` for those that ended as well.", {"enum": ["true", "false"]}),),
+        thing("keys", keys=_LIST),
+    ),
+    UsagePath(
+        "post",
+        "/api/keys",
+        "createKey",
+        ADMIN_SCOPE,
+        "Make a key",
+        "For a system that has no token of the Hub. `key` in the answer is shown this once.",
+        (),
+        _ANYTHING,
+        status="201",
+    ),
+    UsagePath(
+        "delete",
+        "/api/keys/{name}",
+        "revokeKey",
+        ADMIN_SCOPE,
+        "End a key",
+        "End the keys of a name, or the one of an id, here at once and elsewhere within seconds.",
+        (_path("name", "Its name or its id."),),
+        {},
+        status="204",
+    ),
+    UsagePath(
+        "post",
+        "/api/keys/{name}/rotate",
+        "rotateKey",
+        ADMIN_SCOPE,
+        "Replace a key",
+        "Another key with the same scopes. The old one ends at once, or after a `grace` such as 24h.",
+        (_path("name", "Its name or its id."),),
+        _ANYTHING,
+        status="201",
+    ),
+    UsagePath(
+        "get",
         "/api/audit",
         "listAudit",
         ADMIN_SCOPE,
@@ -179,5 +238,15 @@ OVERRIDE_EXAMPLE: Json = {
         "amount": 20,
         "reason": "thesis",
         "ends": "2026-12-18",
+    },
+}
+
+KEY_EXAMPLE: Json = {
+    "summary": "A key for a system that builds course material",
+    "value": {
+        "name": "course-builder",
+        "scopes": ["chat:create"],
+        "expires": "90d",
+        "endpoints": ["gpt-*"],
     },
 }

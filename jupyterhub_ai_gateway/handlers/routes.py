@@ -13,7 +13,7 @@ from typing import Any
 from tornado import web
 
 from ..vocabulary import Operation
-from . import mlflow, ops, pages, usage
+from . import keys, mlflow, ops, pages, provider_paths, usage
 from .base import NotFoundHandler
 from .login import OAuthCallbackHandler
 from .openai import POST_PATHS, InvocationHandler, ModelHandler, ModelsHandler
@@ -39,10 +39,20 @@ def hot_paths(prefix: str) -> dict[str, Operation]:
 def application(prefix: str, **settings: Any) -> web.Application:
     """Make the application of all handlers; what the settings are is said by the modules of this room."""
     return web.Application(
-        [(pattern, handler, arguments) for pattern, handler, arguments in rules(prefix)],
+        [*rules(prefix), *provider_paths.rules(prefix, settings["gateway"])],
         default_handler_class=NotFoundHandler,
         log_function=settings.pop("log_function", _no_access_log),
         **settings,
+    )
+
+
+def admin_application(**settings: Any) -> web.Application:
+    """Make the application of the admin port: `/ping` and `/metrics`, open to all who reach it."""
+    return web.Application(
+        [("/ping", ops.PingHandler), ("/metrics", ops.MetricsHandler)],
+        default_handler_class=NotFoundHandler,
+        log_function=_no_access_log,
+        **{**settings, "authenticate_prometheus": False},
     )
 
 
@@ -58,6 +68,7 @@ def _patterns() -> Iterator[Rule]:
         yield f"{version}models/(.+)", ModelHandler, {}
     yield from mlflow.ROUTES
     yield from usage.ROUTES
+    yield from keys.ROUTES
     for pattern, ops_handler in ops.ROUTES:
         yield pattern, ops_handler, {}
     yield from pages.ROUTES

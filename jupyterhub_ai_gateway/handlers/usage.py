@@ -471,9 +471,9 @@ def read_override(document: Mapping[str, Any], actor: str, now_ms: int) -> Overr
             )
     who = _text(document, "who")
     kind, separator, name = who.partition(":")
-    if not separator or kind not in ("user", "group", "service") or not name:
+    if not separator or kind not in ("user", "group", "service", "key") or not name:
         raise RequestFault(
-            "who must be such as user:alice, group:physics-101 or service:NAME.", param="who"
+            "who must be such as user:alice, group:physics-101, service:NAME or key:NAME.", param="who"
         )
     resource = _text(document, "resource")
     if resource not in RESOURCES:

@@ -269,7 +269,7 @@ def _is_for(policy: PolicyConfig, caller: Caller, groups: Sequence[str]) -> bool
     scope = policy.scope
     if scope.is_everyone:
         return True
-    names = scope.users if caller.kind == "user" else scope.services
+    names = {"user": scope.users, "key": scope.keys}.get(caller.kind, scope.services)
     return (
         any(fnmatchcase(caller.name, pattern) for pattern in names)
         or any(fnmatchcase(group, pattern) for pattern in scope.groups for group in groups)

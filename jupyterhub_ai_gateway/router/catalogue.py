@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from random import random
 
 import msgspec
@@ -18,6 +19,7 @@ from ..config import (
     ModelConfig,
     Order,
     TariffConfig,
+    fold,
 )
 from ..dialects.bridge import FRONTS_OF, Bridge
 from ..dialects.dialect import DIALECT_OF
@@ -144,7 +146,7 @@ class Endpoint:
     def is_open_to(self, caller: Caller) -> bool:
         """Say whether this caller may use it."""
         has_scope = self.scope is None or self.scope in caller.scopes
-        return has_scope and self.operation.scope in caller.operations
+        return has_scope and self.operation.scope in caller.operations and caller.may_reach(self.name)
 
     def is_known_to(self, caller: Caller) -> bool:
         """Say whether this caller may learn that it exists."""
@@ -183,7 +185,7 @@ class Catalogue:
             found = self.split(asked_model, caller).draw(random())  # noqa: S311 - no secret
         if found is None or not found.is_known_to(caller):
             raise self._not_found(asked_model, caller)
-        if found.scope is not None and found.scope not in caller.scopes:
+        if not caller.may_reach(found.name) or found.scope not in (None, *caller.scopes):
             raise _forbidden(found, caller)
         if operation not in found.cells:
             raise _wrong_operation(found, operation)
@@ -230,6 +232,15 @@ class Catalogue:
         """Return the splits that a caller may use."""
         return [each for each in self._splits.values() if each.closed_to(caller) is None]
 
+    def at(self, provider: str) -> AtProvider:
+        """Return what is on offer at one provider, however its name is spelled."""
+        return self._providers.get(fold(provider)) or AtProvider(provider, ())
+
+    @cached_property
+    def _providers(self) -> dict[str, AtProvider]:
+        names = {own.provider.name for each in self._endpoints.values() for own in each.deployments}
+        return {fold(name): AtProvider(name, self._endpoints.values()) for name in names}
+
     def open_to(self, caller: Caller) -> list[Endpoint]:
         """Return what a caller may use."""
         return [endpoint for endpoint in self._endpoints.values() if endpoint.is_open_to(caller)]
@@ -256,6 +267,52 @@ class Catalogue:
         hint = f"Did you mean {near[0]}?" if near else "GET /v1/models lists those that you may use."
         text = f"There is no model {_shown(name)} for you here. {hint}"
         return NotFound(text, slug="model_not_found", param="model")
+
+
+class AtProvider:
+    """What endpoints offer at one provider, by its own names of the models, and by theirs.
+
+    Each is an endpoint like any other, less its deployments elsewhere. `operations` are those whose
+    format the provider speaks itself; without any there is no such provider here.
+    """
+
+    def __init__(self, name: str, endpoints: Iterable[Endpoint]) -> None:
+        self.name = name
+        self.operations: frozenset[Operation] = frozenset()
+        self._models: dict[str, list[Endpoint]] = {}
+        named: dict[str, Endpoint] = {}
+        for endpoint in endpoints:
+            by_model: dict[str, list[Deployment]] = {}
+            for own in endpoint.deployments:
+                if own.provider.name == name:
+                    by_model.setdefault(own.provider.model_name or endpoint.name, []).append(own)
+                    self.operations |= own.provider.speaks(endpoint.operation.endpoint_type)
+            for model, deployments in by_model.items():
+                here = replace(endpoint, deployments=tuple(deployments), fallbacks=[])
+                self._models.setdefault(model, []).append(here)
+                named.update((each, here) for each in (endpoint.name, *endpoint.aliases))
+        self._own = list(self._models)
+        for word, here in named.items():
+            self._models.setdefault(word, [here])
+
+    def endpoint(self, asked_model: str, operation: Operation, caller: Caller) -> Endpoint:
+        """Find what a caller names, as `Catalogue.endpoint` does; of several the first that fits."""
+        known = [each for each in self._models.get(asked_model, ()) if each.is_known_to(caller)]
+        if not known:
+            text = f"There is no model {_shown(asked_model)} of {self.name} for you here. "
+            hint = f"GET /{self.name}/v1/models lists those that you may use."
+            raise NotFound(text + hint, slug="model_not_found", param="model")
+        fit = [each for each in known if each.is_open_to(caller) and operation in each.cells]
+        chosen = (fit or known)[0]
+        return Catalogue((chosen,)).endpoint(chosen.name, operation, caller)
+
+    def open_to(self, caller: Caller) -> dict[str, Endpoint]:
+        """Return what a caller may use, by the provider's own names."""
+        found: dict[str, Endpoint] = {}
+        for model in self._own:
+            fit = [each for each in self._models[model] if each.is_open_to(caller)]
+            found.update((model, each) for each in fit[:1])
+        return found
 
 
 def build(
@@ -414,6 +471,9 @@ def _secrets(provider: Provider) -> tuple[bytes, ...]:
 
 
 def _forbidden(endpoint: Endpoint, caller: Caller) -> Forbidden:
+    if not caller.may_reach(endpoint.name):
+        text = f"The gateway key {caller.name} is not for the model {endpoint.name}."
+        return Forbidden(text, slug="model_not_allowed", param="model")
     missing = endpoint.scope if endpoint.scope not in (None, *caller.scopes) else endpoint.operation.scope
     text = f"The model {endpoint.name} needs the scope {missing}, which this token lacks. "
     if caller.server_name is not None:

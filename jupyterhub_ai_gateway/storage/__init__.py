@@ -6,7 +6,8 @@ Everything here blocks, and runs in threads: the ledger's writer, and one for ea
 from __future__ import annotations
 
 from .database import Database, StorageRefused, StorageUnavailable
-from .rows import AttemptRow, AuditRow, Batch, Counter, OverrideRow, RequestRow
+from .keys import KeyTable
+from .rows import AttemptRow, AuditRow, Batch, Counter, KeyRow, OverrideRow, RequestRow
 
 __all__ = [
     "AttemptRow",
@@ -14,6 +15,8 @@ __all__ = [
     "Batch",
     "Counter",
     "Database",
+    "KeyRow",
+    "KeyTable",
     "OverrideRow",
     "RequestRow",
     "StorageRefused",

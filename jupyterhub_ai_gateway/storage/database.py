@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -288,6 +288,17 @@ class Database:
                 row = {"name": name, "value": text, "at_ms": audit.at_ms, "by": audit.actor}
                 connection.execute(sa.insert(table).values(row))
             connection.execute(sa.insert(tables.audit).values(_columns(audit)))
+
+    def transaction(self) -> AbstractContextManager[Connection]:
+        """Open a transaction for the other statements of this room."""
+        return self._connection()
+
+    def upsert(self, table: sa.Table, row: Mapping[str, Any]) -> Any:
+        """Return an insert that replaces the row which is there."""
+        statement = self._insert(table).values(row)
+        keys = [column.name for column in table.primary_key.columns]
+        changed = {name: statement.excluded[name] for name in row if name not in keys}
+        return statement.on_conflict_do_update(index_elements=keys, set_=changed)
 
     @contextmanager
     def _connection(self) -> Iterator[Connection]:

@@ -117,6 +117,31 @@ class OverrideRow(msgspec.Struct):
     revoked_by: str | None = None
 
 
+class KeyRow(msgspec.Struct):
+    """A gateway key, as far as it is kept: `hash` is the HMAC-SHA256 of it under `salt`, both in hex.
+
+    `form` is "jaig" for a key of ours, "node" for one that the Node gateway made. `name` is whose it is:
+    `key:NAME` in the ledger. `scopes` and `endpoints` are words with blanks between them. It counts until
+    `expires_ms`, None for ever, unless revoked.
+    """
+
+    id: str
+    form: str
+    name: str
+    salt: str
+    hash: str
+    scopes: str
+    endpoints: str
+    created_ms: int
+    created_by: str
+    owner: str | None = None
+    note: str | None = None
+    expires_ms: int | None = None
+    revoked_ms: int | None = None
+    revoked_by: str | None = None
+    used_ms: int | None = None
+
+
 class AuditRow(msgspec.Struct):
     """What somebody with rights did: `action` on `object`; `detail` is JSON."""
 

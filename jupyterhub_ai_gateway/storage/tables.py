@@ -188,6 +188,29 @@ audit = Table(
     Index("ai_gateway_audit_at", "at_ms"),
 )
 
+key = Table(
+    "ai_gateway_key",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("form", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("salt", Text, nullable=False),
+    Column("hash", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("endpoints", Text, nullable=False),
+    Column("owner", Text),
+    Column("note", Text),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("created_by", Text, nullable=False),
+    Column("expires_ms", BigInteger),
+    Column("revoked_ms", BigInteger),
+    Column("revoked_by", Text),
+    Column("used_ms", BigInteger),
+    Index("ai_gateway_key_name", "name"),
+    Index("ai_gateway_key_hash", "hash", unique=True),
+)
+"""Gateway keys, hashed. Scopes and patterns of endpoints are words with blanks between them."""
+
 setting = Table(
     "ai_gateway_setting",
     metadata,
