@@ -15,7 +15,7 @@ from .limits import Admission, Gate
 from .storage import AttemptRow, Counter, RequestRow
 from .usage.ledger import Ledger
 from .usage.price import REPORTED, Price
-from .vocabulary import COUNTING, Caller, Operation, Usage
+from .vocabulary import COUNTING, UNMETERED, Caller, Operation, Usage
 
 CALLER_LEFT = "caller_left"
 OK = "ok"
@@ -114,12 +114,16 @@ def settle(
     estimator = gate.estimator
     if usage is not None and not outcome.slug:
         estimator.learn(endpoint, caller.key, body, usage, outcome.passed_bytes, is_stream)
+    elif operation in UNMETERED:
+        if usage is None and body and _did_work(outcome):  # of a file nobody knows
+            read = estimator.input_tokens(endpoint, body)
+            usage = outcome.usage = Usage(read, is_estimated=True)
     elif operation not in COUNTING and _did_work(outcome):
         guess = estimator.of_cut(endpoint, body, outcome.passed_bytes, is_stream)
         usage = outcome.usage = _completed(usage, guess, operation)
     cost, source = _cost(outcome, operation, outcome.price)
     outcome.cost_nanousd = cost
-    outcome.is_billable = usage is not None
+    outcome.is_billable = usage is not None or (operation in UNMETERED and _did_work(outcome))
     charges: Sequence[Counter] = ()
     later: Awaitable[None] | None = None
     if admission is not None:

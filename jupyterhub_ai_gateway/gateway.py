@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import random
 from typing import Protocol
@@ -21,6 +21,7 @@ from .dialects.anthropic import allowed_betas
 from .dialects.bridge import BridgeTap, Crossing
 from .dialects.dialect import ANTHROPIC, DIALECT_OF, OPENAI, Dialect
 from .dialects.faults import JSON, fault_headers
+from .dialects.media import MediaTap, passed_type
 from .dialects.mlflow import MlflowForm
 from .dialects.openai_answer import with_encoding
 from .dialects.openai_stream import KEEP_ALIVE, StreamTap, data_of
@@ -29,26 +30,41 @@ from .dialects.opening import (
     close_request,
     close_translated,
     estimated_count,
+    form_fields,
     open_request,
     policed,
 )
+from .dialects.parameters import Parameters, Told
 from .dialects.vectors import VectorCrossing
 from .errors import (
     Draining,
     Fault,
     LimitFault,
     LimitsUnavailable,
+    RequestFault,
     Untranslatable,
     UpstreamBroken,
     UpstreamFault,
 )
 from .limits import Admission, Demand, Estimate, Gate, StoreUnavailable
 from .metrics import Cell, Metrics
+from .passage import Passage
 from .router import Catalogue, Deployment, Endpoint
 from .router.health import is_its_own_fault
+from .uploads import Holding, Upload
 from .upstream.base import Client, Exchange
 from .usage.ledger import Ledger
-from .vocabulary import COUNTING, EMBEDDINGS, Caller, Operation, utcnow
+from .vocabulary import (
+    COUNTING,
+    EMBEDDINGS,
+    MEDIA,
+    MODERATIONS,
+    RERANK,
+    UPLOADS,
+    Caller,
+    Operation,
+    utcnow,
+)
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +104,9 @@ class Reply(Protocol):
     def end(self) -> None:
         """End the body properly."""
 
+    def abort(self) -> None:
+        """Cut an answer that has begun, so that nobody takes it for whole."""
+
 
 @dataclass(slots=True)
 class Call:
@@ -95,7 +114,8 @@ class Call:
 
     `betas` is what its dialect's `beta_header` says, for the provider to hear; `path_model` is the model
     where the path names it; `project` is the group of the caller's that is to pay, None for the usual one;
-    `provider` is the only one that may serve it, None for any.
+    `provider` is the only one that may serve it, None for any. `upload` is a form that is still arriving;
+    then `body` is empty.
     """
 
     operation: Operation
@@ -109,6 +129,7 @@ class Call:
     form: MlflowForm | None = None
     """How the body is read where the path is one of MLflow's."""
     provider: str | None = None
+    upload: Upload | None = None
 
 
 @dataclass(slots=True)
@@ -141,6 +162,8 @@ class Gateway:
         self.catalogue = catalogue
         self.keepalive_s = keepalive_s
         self._logs_requests = logs_requests
+        self.holding = Holding()
+        """How much of the forms that arrive is in memory."""
         self.is_stopping = False
         """True once requests that still run are about to be cancelled."""
         self._settling: set[asyncio.Future[None]] = set()
@@ -157,21 +180,28 @@ class Gateway:
         try:
             caller = await self.identify(call)
             named = rooms.clock()
-            opener = open_request if call.form is None else call.form.open
-            asked = opener(call.operation, call.body, call.path_model)
+            if call.upload is not None:
+                asked = await call.upload.open(call.operation, call.path_model)
+            else:
+                opener = open_request if call.form is None else call.form.open
+                asked = opener(call.operation, call.body, call.path_model)
+            name = asked.asked_model or self.catalogue.usual_name(call.operation, caller)
             offer = self.catalogue if call.provider is None else self.catalogue.at(call.provider)
-            endpoint = offer.endpoint(asked.asked_model, call.operation, caller)
+            endpoint = offer.endpoint(name, call.operation, caller)
+            told = None if endpoint.parameters is None else _apply(endpoint.parameters, call, asked)
             if rooms.ledger is not None and not rooms.ledger.is_open:
                 raise _no_ledger()
         except Fault as fault:
             rooms.metrics.refused(operation=call.operation.name, status=fault.status, slug=fault.slug)
+            if call.upload is not None:
+                await call.upload.throw_away()
             timing = [("Server-Timing", f"gateway;dur={(rooms.clock() - began) * 1e3:.1f}")]
             answer_fault(reply, fault, call.id, timing, DIALECT_OF.get(call.operation))
             return
         outcome = Outcome(began, named)
         cell = endpoint.cells[call.operation]
         cell.begin()
-        serving = _Serving(self, rooms, call, caller, endpoint, asked, reply, outcome)
+        serving = _Serving(self, rooms, call, caller, endpoint, asked, reply, outcome, told)
         try:
             await serving.run()
         except BaseException:
@@ -226,9 +256,12 @@ class _Serving:
     asked: Asked
     reply: Reply
     outcome: Outcome
+    told: Told | None = None
+    """What the endpoint's parameters have changed."""
     admission: Admission | None = None
     headers: list[tuple[str, str]] = field(default_factory=list)
     stream: _Stream | None = None
+    passage: Passage | None = None
     cell: Cell | None = None
     """Where it is counted once it has gone to a deployment."""
     crossing: Crossing | VectorCrossing | None = None
@@ -240,6 +273,8 @@ class _Serving:
 
     def __post_init__(self) -> None:
         self.dialect = DIALECT_OF[self.call.operation]
+        if self.told is not None and self.told.clamped:
+            self.headers.append(("x-ai-gateway-clamped-params", ", ".join(self.told.clamped)))
 
     async def run(self) -> None:
         """Serve it; a fault is answered, and told in the outcome."""
@@ -277,11 +312,15 @@ class _Serving:
     def _estimate(self) -> Estimate:
         """Guess how large the request will be."""
         estimator, name = self.rooms.gate.estimator, self.endpoint.name
-        into = estimator.input_tokens(name, self.call.body)
+        upload = self.call.upload
+        if upload is not None:
+            into = estimator.upload_tokens(upload.announced_bytes)
+        else:
+            into = estimator.input_tokens(name, self.call.body)
         if self.call.operation in COUNTING:
             return Estimate(into, 0, 0)
         out = 0
-        if self.call.operation is not EMBEDDINGS:
+        if self.call.operation not in (EMBEDDINGS, MODERATIONS, RERANK):
             out = estimator.output_tokens(name, self.caller.key, self.asked.fields)
         deployment = self.endpoint.deployment
         if deployment.price is not None:
@@ -372,37 +411,86 @@ class _Serving:
     def _may_go_on(self, fault: UpstreamFault) -> bool:
         """Say whether another attempt may follow: nothing has been sent, and it is not one too many."""
         has_content = self.stream is not None and self.stream.has_content
-        return is_its_own_fault(fault) and not has_content and self.endpoint.budget.spend()
+        has_content = has_content or (self.passage is not None and self.passage.is_begun)
+        is_here = self.call.upload is None or self.call.upload.may_repeat
+        return is_its_own_fault(fault) and is_here and not has_content and self.endpoint.budget.spend()
 
     async def _attempt(self, deployment: Deployment) -> None:
         provider = deployment.provider
         self.cell = self.endpoint.cell_of(deployment, self.call.operation)
-        operation, is_stream = self.call.operation, self.asked.is_stream
-        if operation in deployment.estimates:
+        if self.call.operation in deployment.estimates:
             self._count(deployment)
             return
-        body = self._body(deployment)
-        if is_stream:
+        sending = self._send(deployment)
+        if self.asked.is_stream:
             if self.stream is None:
                 self.stream = _Stream(self, self.gateway.keepalive_s)
             self.stream.begin(deployment, holds=self.may_try_others)
-        target = (deployment.stream_targets if is_stream else deployment.targets)[operation]
         outcome, clock = self.outcome, self.rooms.clock
         outcome.sent(clock(), provider.name, provider.model_name, deployment.price)
         outcome.deployment = deployment.name
-        exchange = await provider.send(
-            self.rooms.client, target, body, deployment.timeouts, self._said_by_caller()
-        )
+        exchange = await sending
         try:
             outcome.heard(clock())
             if not 200 <= exchange.status < 300:
                 raise await _refusal(deployment, exchange)
-            if self.stream is not None:
+            if self.call.operation in MEDIA:
+                await self._pass(exchange, deployment)
+            elif self.stream is not None:
                 await self._relay(self.stream, exchange)
             else:
                 await self._answer(exchange, deployment)
         finally:
             exchange.close()
+
+    def _send(self, deployment: Deployment) -> Coroutine[None, None, Exchange]:
+        """Return what asks a deployment; `RequestFault` when the request is not for any."""
+        call, asked, provider = self.call, self.asked, deployment.provider
+        client, timeouts = self.rooms.client, deployment.timeouts
+        target = (deployment.stream_targets if asked.is_stream else deployment.targets)[call.operation]
+        if call.upload is not None:
+            fields = form_fields(asked, deployment.sent_model, self._pseudonym, provider.amend)
+            kind, form = call.upload.sent(*fields)
+            return provider.upload(client, target, form, timeouts, [("Content-Type", kind)])
+        said = JSON if call.operation in UPLOADS else self._said_by_caller()
+        return provider.send(client, target, self._body(deployment), timeouts, said)
+
+    async def _pass(self, exchange: Exchange, deployment: Deployment) -> None:
+        """Let an answer through that is a stream of events, JSON, or something else of its operation."""
+        kind, stream, outcome = exchange.headers.get(b"content-type", b""), self.stream, self.outcome
+        if b"event-stream" in kind.lower():
+            if stream is None:
+                stream = self.stream = _Stream(self, self.gateway.keepalive_s)
+                stream.begin(deployment, holds=False)
+            await self._relay(stream, exchange)
+            return
+        content_type = passed_type(self.call.operation, kind)
+        if stream is not None:  # some hosts do not know how to
+            if stream.is_begun:
+                _require_type(exchange.headers, b"event-stream")
+            stream.close()
+            self.stream = None
+        self.passage = passage = Passage(
+            self.reply, content_type, self._passage_headers, deployment.without_secrets
+        )
+        try:
+            await passage.run(exchange)
+        except OSError:
+            raise _CallerGone from None
+        finally:
+            outcome.usage, outcome.answered_model = passage.usage, passage.answered_model
+            outcome.passed_bytes = passage.passed_bytes
+            if passage.whole:
+                outcome.first_byte_s = None
+        if passage.is_error:
+            raise deployment.provider.refusal(500, exchange.headers, passage.whole)
+        outcome.done(exchange.status)
+
+    def _passage_headers(self) -> Headers:
+        outcome = self.outcome
+        outcome.heard(self.rooms.clock())
+        outcome.first_byte_s = self.rooms.clock() - outcome.began
+        return [*self.headers, self._timing(), *self._route_headers()]
 
     def _body(self, deployment: Deployment) -> bytes:
         """Write what a deployment is sent: what the caller wrote, or its translation."""
@@ -415,7 +503,7 @@ class _Serving:
                 asked,
                 deployment.sent_model,
                 self._pseudonym,
-                asks_for_usage=provider.takes_stream_usage,
+                asks_for_usage=provider.takes_stream_usage and self.call.operation not in MEDIA,
                 amend=provider.amend,
             )
         self.crossing = bridge.cross(
@@ -446,10 +534,13 @@ class _Serving:
         self.reply.respond(200, [*JSON, *self.headers], body)
 
     def _dropped(self) -> Headers:
-        """Return the names of what the translation has left out."""
-        if self.crossing is None or not self.crossing.dropped:
+        """Return the names of what the endpoint's parameters and the translation have left out."""
+        dropped = [] if self.crossing is None else self.crossing.dropped
+        if self.told is not None:
+            dropped = [*self.told.dropped, *dropped]
+        if not dropped:
             return ()
-        names = ", ".join(name for name in self.crossing.dropped if name.isascii() and name.isprintable())
+        names = ", ".join(name for name in dropped if name.isascii() and name.isprintable())
         return (("x-ai-gateway-dropped-params", names[:1024]),)
 
     def _route_headers(self) -> Headers:
@@ -477,6 +568,7 @@ class _Serving:
     async def _answer(self, exchange: Exchange, deployment: Deployment) -> None:
         _require_type(exchange.headers, b"json")
         body = await exchange.read(MAX_ANSWER_BYTES)
+        body = deployment.provider.whole_answer(self.call.operation, self.asked.fields, body)
         outcome = self.outcome
         outcome.heard(self.rooms.clock())
         if self.crossing is None:
@@ -512,6 +604,9 @@ class _Serving:
         if self.stream is not None and self.stream.is_begun:
             self.outcome.done(200, fault.slug)
             self.stream.fail(fault)
+        elif self.passage is not None and self.passage.is_begun:
+            self.outcome.done(200, fault.slug)
+            self.reply.abort()
         else:
             self.outcome.done(fault.status, fault.slug)
             self.headers += (self._timing(), *self._route_headers())
@@ -559,7 +654,7 @@ class _Stream:
         """Expect the answer of a deployment, in the place of one that failed."""
         self._deployment = deployment
         serving = self._serving
-        self.tap: StreamTap | BridgeTap
+        self.tap: StreamTap | MediaTap | BridgeTap
         if serving.crossing is None:
             self.tap = serving.dialect.tap(serving.asked)
         else:
@@ -664,6 +759,15 @@ class _Stream:
             self._send(KEEP_ALIVE)
         except _CallerGone:
             self.close()  # whoever runs this request is told by the connection
+
+
+def _apply(parameters: Parameters, call: Call, asked: Asked) -> Told:
+    """Change what is asked as the endpoint's parameters say."""
+    if call.upload is not None:
+        text = "The operator of this gateway has set this model's parameters, which a form would pass by. "
+        raise RequestFault(text + "Send JSON.", slug="unsupported_content_type", status=415)
+    asked.fields, told = parameters.apply(asked.fields)
+    return told
 
 
 class _CallerGone(Exception):  # noqa: N818 - nobody's error

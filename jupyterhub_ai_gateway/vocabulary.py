@@ -18,6 +18,10 @@ OPERATIONS = {
     "chat:create": "Create chat completions",
     "completions:create": "Create text completions",
     "embeddings:create": "Create embeddings",
+    "images:create": "Create and edit images",
+    "audio:create": "Create speech, transcribe and translate recordings",
+    "moderations:create": "Classify what is harmful",
+    "rerank:create": "Rank documents by a question",
     "docs:read": "Read the AI gateway's documentation pages",
 }
 """Each operation and its description; the scope of one is `custom:NAME:OPERATION`."""
@@ -69,6 +73,32 @@ BEDROCK_EMBED = Operation("bedrock_embed", "embeddings:create", "llm/v1/embeddin
 COUNTING = frozenset({COUNT_TOKENS, INPUT_TOKENS})
 """What only counts, and costs nothing."""
 
+IMAGES = Operation("images", "images:create", "llm/v1/images", "/images/generations")
+IMAGE_EDITS = Operation("image_edits", "images:create", "llm/v1/images", "/images/edits")
+IMAGE_VARIATIONS = Operation("image_variations", "images:create", "llm/v1/images", "/images/variations")
+SPEECH = Operation("speech", "audio:create", "llm/v1/speech", "/audio/speech")
+TRANSCRIPTIONS = Operation(
+    "transcriptions", "audio:create", "llm/v1/transcriptions", "/audio/transcriptions"
+)
+TRANSLATIONS = Operation("translations", "audio:create", "llm/v1/transcriptions", "/audio/translations")
+MODERATIONS = Operation("moderations", "moderations:create", "llm/v1/moderations", "/moderations")
+RERANK = Operation("rerank", "rerank:create", "llm/v1/rerank", "/rerank")
+
+MEDIA = frozenset({IMAGES, IMAGE_EDITS, IMAGE_VARIATIONS, SPEECH, TRANSCRIPTIONS, TRANSLATIONS})
+"""What answers with images, sound or plain text, which pass piece by piece."""
+
+UPLOADS = frozenset({IMAGE_EDITS, IMAGE_VARIATIONS, TRANSCRIPTIONS, TRANSLATIONS})
+"""What is asked by a form with files."""
+
+UNMETERED = MEDIA | {MODERATIONS, RERANK}
+"""What providers often do not count in tokens; then nobody knows how many it took."""
+
+OPENAI_OPERATIONS = (
+    *(CHAT, COMPLETIONS, EMBEDDINGS, IMAGES, IMAGE_EDITS, IMAGE_VARIATIONS),
+    *(SPEECH, TRANSCRIPTIONS, TRANSLATIONS, MODERATIONS, RERANK),
+)
+"""What a host that speaks OpenAI's API may serve; the first one of a type is what its endpoints are for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
@@ -113,7 +143,8 @@ class Usage(NamedTuple):
     of every lifetime) and `cache_write_1h_tokens` (of those, the ones kept for an hour), audio and images
     are parts of the input; `reasoning_tokens` and `output_audio_tokens` are parts of the output.
     `reported_nanousd` is what the provider says that it costs. `is_estimated` is true when the provider
-    did not tell and the numbers are ours.
+    did not tell and the numbers are ours. `images` are those that were made, `audio_seconds` is the length
+    of a recording that was heard, `search_units` are what Cohere counts a ranking in.
     """
 
     input_tokens: int | None = None
@@ -127,6 +158,9 @@ class Usage(NamedTuple):
     output_audio_tokens: int | None = None
     reported_nanousd: int | None = None
     is_estimated: bool = False
+    images: int | None = None
+    audio_seconds: float | None = None
+    search_units: int | None = None
 
     @property
     def is_plain(self) -> bool:

@@ -10,6 +10,7 @@ from .document import load, read_document
 from .limits import period_s, read_limits
 from .model import (
     ENDPOINT_TYPES,
+    TEXT_TYPES,
     Combine,
     DeploymentConfig,
     EndpointConfig,
@@ -30,6 +31,7 @@ from .model import (
     WindowConfig,
 )
 from .openai_gateway import names_file, read_openai_gateway, text_of
+from .parameters import ParametersConfig
 from .parse import fold, parse
 from .policies import group_policies
 from .reference import reference_page
@@ -40,6 +42,7 @@ from .words import listed
 
 __all__ = [
     "ENDPOINT_TYPES",
+    "TEXT_TYPES",
     "Combine",
     "DeploymentConfig",
     "EndpointConfig",
@@ -51,6 +54,7 @@ __all__ = [
     "MlflowConfig",
     "ModelConfig",
     "Order",
+    "ParametersConfig",
     "PolicyConfig",
     "ProviderSchema",
     "ScopeConfig",

@@ -8,11 +8,15 @@ from datetime import date
 from pathlib import Path
 from typing import Literal
 
-from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, Timeouts
+from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, OPENAI_OPERATIONS, Timeouts
+from .parameters import ParametersConfig
 from .secrets import Secret
 
-ENDPOINT_TYPES = (CHAT.endpoint_type, COMPLETIONS.endpoint_type, EMBEDDINGS.endpoint_type)
-"""What an endpoint can be, in MLflow's names."""
+TEXT_TYPES = (CHAT.endpoint_type, COMPLETIONS.endpoint_type, EMBEDDINGS.endpoint_type)
+"""What an endpoint can be in MLflow."""
+
+ENDPOINT_TYPES = tuple(dict.fromkeys(each.endpoint_type for each in OPENAI_OPERATIONS))
+"""What an endpoint can be, in names like MLflow's."""
 
 SettingKind = Literal["secret", "text", "url", "choice", "flag", "headers", "whole", "group"]
 LimitKey = Literal["user", "endpoint"]
@@ -140,8 +144,9 @@ class PolicyConfig:
 
 @dataclass(frozen=True, slots=True)
 class TariffConfig:
-    """Rates in picodollars per token by kind of token, or per request and second.
+    """Rates in picodollars per token by kind of token, per request and second, or per unit of a usage.
 
+    `units` maps the names of a `Usage`'s fields, such as `images`.
     `above` are pairs of an input's length and other rates for longer ones; `minutes` are those of the
     day, in UTC, at which it holds.
     """
@@ -151,6 +156,7 @@ class TariffConfig:
     request: int = 0
     second: int = 0
     minutes: tuple[int, int] | None = None
+    units: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +270,7 @@ class EndpointConfig:
 
     `deployments` are where its model runs, one at least; `model` is the first one's. `retries` is how often
     all of them are tried again, `fallbacks` are the endpoints that stand in for this one, `aliases` its
-    other names.
+    other names. `parameters` say what becomes of the fields that callers send.
     """
 
     name: str
@@ -283,6 +289,7 @@ class EndpointConfig:
     fallbacks: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     mlflow: MlflowConfig = MlflowConfig()
+    parameters: ParametersConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)

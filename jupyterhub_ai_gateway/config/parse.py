@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from ..vocabulary import ADMIN, FULL_ACCESS, OPERATIONS, Timeouts
+from ..vocabulary import ADMIN, FULL_ACCESS, OPERATIONS, TRANSCRIPTIONS, Timeouts
 from .limits import read_limit
 from .mlflow import check_splits, is_split, read_mlflow, read_split
 from .model import (
@@ -23,6 +23,7 @@ from .model import (
     SplitConfig,
     TariffConfig,
 )
+from .parameters import ParametersConfig, read_parameters
 from .policies import read_combine, read_policies, read_time_zone
 from .prices import read_price
 from .report import Block, Locate, Report
@@ -184,6 +185,7 @@ class _Parser:
             fallbacks=read_names(block, "fallbacks"),
             aliases=self._aliases(block),
             mlflow=read_mlflow(block, self.mlflow),
+            parameters=self._parameters(block, endpoint_type),
         )
         block.warn_unknown()
         return endpoint
@@ -325,6 +327,14 @@ class _Parser:
         )
         block.refuse_unknown()
         return deployment
+
+    def _parameters(self, block: Block, endpoint_type: str) -> ParametersConfig | None:
+        found = read_parameters(block.get("parameters"), block.at("parameters"), self.report)
+        if found is not None and endpoint_type == TRANSCRIPTIONS.endpoint_type:
+            block.error(
+                "parameters", f"are for JSON alone, and {endpoint_type} is asked by forms with files"
+            )
+        return found
 
     def _aliases(self, block: Block) -> tuple[str, ...]:
         """Read the other names of an endpoint, which may hold slashes: they are in no path."""

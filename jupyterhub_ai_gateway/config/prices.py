@@ -24,6 +24,12 @@ KINDS = {
 
 PER_REQUEST, PER_SECOND = "per_request", "per_second"
 _PICO_PER_MTOK, _PICO = 10**6, 10**12
+PER_UNIT = {
+    "per_image": ("images", _PICO),
+    "per_audio_minute": ("audio_seconds", _PICO // 60),
+    "per_search_unit": ("search_units", _PICO),
+}
+"""Dollars per unit, the field of a usage that counts it, and picodollars of that for a dollar."""
 _HOURS = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)\s*-\s*([01]?\d|2[0-4]):([0-5]\d)")
 
 
@@ -51,9 +57,10 @@ def _tariff(value: object, path: str, report: Report) -> TariffConfig:
         request=_amount(block, PER_REQUEST, _PICO) or 0,
         second=_amount(block, PER_SECOND, _PICO) or 0,
         minutes=_minutes(block),
+        units=_units(block),
     )
     block.refuse_unknown()
-    if block.is_mapping and not (tariff.rates or tariff.request or tariff.second):
+    if block.is_mapping and not (tariff.rates or tariff.request or tariff.second or tariff.units):
         report.error(path, "has no price; write 0 for free")
     return tariff
 
@@ -61,6 +68,11 @@ def _tariff(value: object, path: str, report: Report) -> TariffConfig:
 def _rates(block: Block) -> Mapping[str, int]:
     found = {kind: _amount(block, key, _PICO_PER_MTOK) for key, kind in KINDS.items()}
     return {kind: amount for kind, amount in found.items() if amount is not None}
+
+
+def _units(block: Block) -> Mapping[str, int]:
+    found = {unit: _amount(block, key, pico) for key, (unit, pico) in PER_UNIT.items()}
+    return {unit: amount for unit, amount in found.items() if amount is not None}
 
 
 def _above(block: Block) -> tuple[tuple[int, Mapping[str, int]], ...]:

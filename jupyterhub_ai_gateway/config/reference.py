@@ -19,7 +19,7 @@ from .model import (
 )
 from .parse import TYPE_KEYS
 from .policies import SCOPES, UNITS
-from .prices import KINDS, PER_REQUEST, PER_SECOND
+from .prices import KINDS, PER_REQUEST, PER_SECOND, PER_UNIT
 
 _HEAD = """# Configuration
 
@@ -100,6 +100,7 @@ def _keys() -> str:
             "",
             "What it costs: a tariff (below), a list of which the last that holds counts, or `0` for free.",
         ),
+        ("parameters", "", "What becomes of the fields that callers send; described below."),
         ("hidden", "", "`true`: for those who may not use it, it does not exist."),
         ("description", "", "A text for the list of models."),
         ("timeouts", "", "Seconds, by the names of the table below; also at the top of the file, for all."),
@@ -121,6 +122,9 @@ def _keys() -> str:
             _MLFLOW,
             _table(("key", "default", "meaning"), [(f"`{key}`", *rest) for key, *rest in _mlflow_rows()]),
             _SPLITS,
+            "\n## Parameters\n",
+            _PARAMETERS,
+            _table(("key", "meaning"), [(f"`{key}`", text) for key, text in _parameter_rows()]),
             "\n## Policies\n",
             _POLICIES,
             _table(("key", "required", "meaning"), [(f"`{key}`", *rest) for key, *rest in _policy_rows()]),
@@ -180,6 +184,44 @@ def _deployment_rows() -> list[tuple[str, str, str]]:
         ("priority", "", "Its tier; 1, the default, is asked first."),
         ("price", "", "Its own price; the endpoint's by default."),
         ("timeouts", "", "Its own timeouts; the endpoint's by default."),
+    ]
+
+
+_PARAMETERS = """An endpoint's `parameters` change what callers send, before it goes to any deployment:
+
+```yaml
+endpoints:
+  - name: llama
+    endpoint_type: llm/v1/chat
+    model: {provider: vllm, name: llama}
+    parameters:
+      drop: [logit_bias, tools.web_search*]
+      error: [n]
+      rename: {max_tokens: max_completion_tokens}
+      default: {temperature: 0.2, chat_template_kwargs: {enable_thinking: false}}
+      clamp: {max_completion_tokens: 4096, temperature: {min: 0, max: 1.5}}
+```
+
+Names are those of the top level of a request, as the caller's format has them: an answer's length is
+`max_tokens` in one and `max_output_tokens` in another, so name both. The keys are applied in the order of
+this table; null counts as missing. The headers `x-ai-gateway-dropped-params` and
+`x-ai-gateway-clamped-params` name what was left out or changed. An endpoint with `parameters` takes no
+forms with files.
+
+"""
+
+
+def _parameter_rows() -> list[tuple[str, str]]:
+    return [
+        ("error", "Fields with which a request is refused (`parameter_refused`)."),
+        (
+            "drop",
+            "Fields that are left out. `tools.NAME` leaves out tools of a kind, such as those that a "
+            "provider runs itself; `*` at its end stands for anything.",
+        ),
+        ("rename", "Fields that get another name, unless there is one of that name."),
+        ("default", "Values of fields that are missing."),
+        ("clamp", "The largest number, or `min` and `max`. A field that is missing stays so."),
     ]
 
 
@@ -291,6 +333,11 @@ endpoints:
 """
 
 
+_UNIT_NAMES = dict(
+    zip(PER_UNIT, ("image that is made", "minute of a recording", "search unit of Cohere's"), strict=True)
+)
+
+
 def _price_rows() -> list[tuple[str, str]]:
     kinds = ", ".join(f"`{key}`" for key in KINDS)
     return [
@@ -301,6 +348,10 @@ def _price_rows() -> list[tuple[str, str]]:
         ),
         (PER_REQUEST, "Dollars for each request."),
         (PER_SECOND, "Dollars for each second that a request takes, for GPUs of one's own."),
+        *(
+            (key, f"Dollars for each {text}, where the provider tells.")
+            for key, text in _UNIT_NAMES.items()
+        ),
         ("above", "Other prices of all tokens of a request whose input is longer than `input_tokens`."),
         ("hours", "When it holds, in UTC: `16:30-00:30`. Always by default."),
     ]

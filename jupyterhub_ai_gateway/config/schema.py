@@ -15,7 +15,7 @@ from .mlflow import SPLIT_MARKS, SPLIT_TYPE_KEYS, STRATEGY
 from .model import COMBINES, ENDPOINT_TYPES, MLFLOW_ANSWERS, ORDERS, RESOURCES, ProviderSchema, Setting
 from .parse import NAME, SCOPE, TYPE_KEYS
 from .policies import COUNTS, SCOPES
-from .prices import KINDS, PER_REQUEST, PER_SECOND
+from .prices import KINDS, PER_REQUEST, PER_SECOND, PER_UNIT
 
 Schema = dict[str, object]
 
@@ -65,6 +65,7 @@ def json_schema(providers: Mapping[str, ProviderSchema]) -> Schema:
             "endpoint": _endpoint(),
             "limit": _limit(),
             "ledger": _ledger(),
+            "parameters": _parameters(),
             "policy": _policy(),
             "price": _price(),
             "store": _store(),
@@ -111,6 +112,7 @@ def _endpoint() -> Schema:
             "description": {"type": ["string", "null"], "description": "A text for the list of models."},
             "timeouts": {"$ref": "#/$defs/timeouts"},
             "mlflow": {"$ref": "#/$defs/mlflow"},
+            "parameters": {"anyOf": [{"$ref": "#/$defs/parameters"}, {"type": "null"}]},
         },
         "required": ["name"],
         "allOf": [
@@ -201,6 +203,27 @@ def _deployment() -> Schema:
     }
 
 
+def _parameters() -> Schema:
+    names: Schema = {"type": ["array", "null"], "items": {"type": "string"}}
+    number: Schema = {"type": "number"}
+    bounds: Schema = {"type": "object", "properties": {"min": number, "max": number}, "minProperties": 1}
+    bound: Schema = {"anyOf": [number, {**bounds, "additionalProperties": False}]}
+    mapping: Schema = {"type": ["object", "null"]}
+    return {
+        "type": "object",
+        "properties": {
+            "drop": {**names, "examples": [["logit_bias", "tools.web_search*"]]},
+            "error": names,
+            "rename": {**mapping, "additionalProperties": {"type": "string"}},
+            "default": mapping,
+            "clamp": {**mapping, "additionalProperties": bound},
+        },
+        "minProperties": 1,
+        "additionalProperties": False,
+        "description": "What becomes of the fields that callers send.",
+    }
+
+
 def _policy() -> Schema:
     scope: Schema = {
         "anyOf": [
@@ -262,6 +285,7 @@ def _tariff() -> Schema:
             **kinds,
             PER_REQUEST: _DOLLARS,
             PER_SECOND: _DOLLARS,
+            **dict.fromkeys(PER_UNIT, _DOLLARS),
             "above": {"type": ["array", "null"], "items": above},
             "hours": {"type": ["string", "null"], "examples": ["16:30-00:30"]},
         },

@@ -13,11 +13,15 @@ from ..vocabulary import (
     COUNT_TOKENS,
     EMBEDDINGS,
     INPUT_TOKENS,
+    MEDIA,
     MESSAGES,
+    MODERATIONS,
+    RERANK,
     RESPONSES,
     Operation,
 )
-from . import anthropic, faults, openai_answer, openai_stream, responses
+from . import anthropic, faults, media, openai_answer, openai_stream, rerank, responses
+from .media import MediaTap
 from .openai_answer import Answer
 from .openai_stream import StreamTap
 from .opening import Asked
@@ -35,7 +39,7 @@ class Dialect:
 
     name: str
     read_answer: Callable[[bytes], Answer]
-    tap: Callable[[Asked], StreamTap]
+    tap: Callable[[Asked], StreamTap | MediaTap]
     error_object: Callable[[Fault, str], bytes]
     error_event: Callable[[Fault, str], bytes]
     content: re.Pattern[bytes]
@@ -71,6 +75,24 @@ RESPONSES_API = Dialect(
     responses.CONTENT,
 )
 
+OPENAI_MEDIA = Dialect(
+    "openai",
+    media.read_answer,
+    lambda asked: media.MediaTap(),
+    faults.error_object,
+    faults.error_event,
+    media.CONTENT,
+)
+
+COHERE_RERANK = Dialect(
+    "cohere",
+    media.read_answer,
+    lambda asked: media.MediaTap(),
+    rerank.error_object,
+    faults.error_event,
+    media.CONTENT,
+)
+
 DIALECT_OF: Mapping[Operation, Dialect] = {
     CHAT: OPENAI,
     COMPLETIONS: OPENAI,
@@ -79,4 +101,7 @@ DIALECT_OF: Mapping[Operation, Dialect] = {
     COUNT_TOKENS: ANTHROPIC,
     RESPONSES: RESPONSES_API,
     INPUT_TOKENS: RESPONSES_API,
+    MODERATIONS: OPENAI_MEDIA,
+    RERANK: COHERE_RERANK,
+    **dict.fromkeys(MEDIA, OPENAI_MEDIA),
 }

@@ -6,6 +6,7 @@ the provider: the body that is sent is always written anew from the fields that 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -19,9 +20,17 @@ from ..vocabulary import (
     COUNT_TOKENS,
     COUNTING,
     EMBEDDINGS,
+    IMAGE_EDITS,
+    IMAGE_VARIATIONS,
+    IMAGES,
     INPUT_TOKENS,
     MESSAGES,
+    MODERATIONS,
+    RERANK,
     RESPONSES,
+    SPEECH,
+    TRANSCRIPTIONS,
+    TRANSLATIONS,
     Operation,
 )
 from .foreign import MARK, native
@@ -29,15 +38,22 @@ from .policy import (
     CHAT_VERBS,
     COMPLETIONS_VERBS,
     EMBEDDINGS_VERBS,
+    IMAGE_EDITS_VERBS,
+    IMAGES_VERBS,
     INPUT_TOKENS_VERBS,
     MESSAGES_VERBS,
+    MODERATIONS_VERBS,
     OVERWRITE,
     OVERWRITE_USER_ID,
     REASONS,
     REFUSE,
+    REFUSE_FILE_IDS,
     REFUSE_SHARED_TOOLS,
+    RERANK_VERBS,
     RESPONSES_VERBS,
     SHARED_TOOLS,
+    SPEECH_VERBS,
+    TRANSCRIPTIONS_VERBS,
     UNSTORED,
     Verbs,
 )
@@ -49,10 +65,14 @@ MAX_MODEL_CHARS = 256
 _TELL_USAGE = (MESSAGES, RESPONSES)
 """Their streams always tell usage, so there is nothing to ask for, and nothing to hide."""
 _MLFLOW_LEGACY = {"candidate_count": "n", "text": "input", "texts": "input"}
-_WITHOUT_STREAMS = (EMBEDDINGS, *COUNTING)
+_WITHOUT_STREAMS = (EMBEDDINGS, SPEECH, MODERATIONS, RERANK, *COUNTING)
+_MODEL_OPTIONAL = (IMAGES, IMAGE_EDITS, IMAGE_VARIATIONS, MODERATIONS, RERANK)
+"""Whose vendors have a usual model; ours is the only one that a caller may use."""
 _TRUE: Final = b"true"
 _NOTHING: Final = (b"null", b"false")
 _LIST, _TEXT, _OBJECT = b"["[0], b'"'[0], b"{"[0]
+
+_FILE_ID = re.compile(rb'"file_id"\s*:|\\u')
 
 _fields = msgspec.json.Decoder(Fields).decode
 _text = msgspec.json.Decoder(str).decode
@@ -78,7 +98,20 @@ FORMATS: Mapping[Operation, Format] = {
     COUNT_TOKENS: Format(COUNT_TOKENS, "messages", b"[", "a list of messages", MESSAGES_VERBS),
     RESPONSES: Format(RESPONSES, "input", b'["', "text or a list", RESPONSES_VERBS),
     INPUT_TOKENS: Format(INPUT_TOKENS, "input", b'["', "text or a list", INPUT_TOKENS_VERBS),
+    IMAGES: Format(IMAGES, "prompt", b'"', "text", IMAGES_VERBS),
+    IMAGE_EDITS: Format(IMAGE_EDITS, "prompt", b'"', "text", IMAGE_EDITS_VERBS),
+    SPEECH: Format(SPEECH, "input", b'"', "text", SPEECH_VERBS),
+    MODERATIONS: Format(MODERATIONS, "input", b'["', "text or a list", MODERATIONS_VERBS),
+    RERANK: Format(RERANK, "documents", b"[", "a list of documents", RERANK_VERBS),
 }
+
+FORMS: Mapping[Operation, Format] = {
+    IMAGE_EDITS: Format(IMAGE_EDITS, "image", b"", "a file", IMAGES_VERBS),
+    IMAGE_VARIATIONS: Format(IMAGE_VARIATIONS, "image", b"", "a file", IMAGES_VERBS),
+    TRANSCRIPTIONS: Format(TRANSCRIPTIONS, "file", b"", "a file", TRANSCRIPTIONS_VERBS),
+    TRANSLATIONS: Format(TRANSLATIONS, "file", b"", "a file", TRANSCRIPTIONS_VERBS),
+}
+"""What is asked by a form, multipart/form-data, whose fields pass without being opened."""
 
 
 @dataclass(slots=True)
@@ -87,7 +120,8 @@ class Asked:
 
     `wants_usage` is true when the stream's usage is for the caller to see: asked for, or always there,
     as in Anthropic's format. `wants_base64` is true when embeddings were asked for as base64,
-    `is_foreign` when it holds what a translation has left in the conversation.
+    `is_foreign` when it holds what a translation has left in the conversation. Without a model
+    `asked_model` is "", where a vendor has a usual one. Of a form nothing but the model was read.
     """
 
     format: Format
@@ -104,11 +138,21 @@ def open_request(operation: Operation, body: bytes, path_model: str | None = Non
 
     `path_model` is the model of a path that names one, as MLflow's do; then the body must not.
     """
+    format_ = FORMATS.get(operation)
+    if format_ is None:
+        text = "This is asked by a form with a file: send it as multipart/form-data."
+        raise RequestFault(text, slug="unsupported_content_type", status=415)
     fields = _open(body)
-    format_ = FORMATS[operation]
-    asked_model = _model_of_path(fields, path_model) if path_model else _model(fields.get("model"))
+    if path_model:
+        asked_model = _model_of_path(fields, path_model)
+    elif operation in _MODEL_OPTIONAL and bytes(fields.get("model", b"null")) == b"null":
+        asked_model = ""
+    else:
+        asked_model = _model(fields.get("model"))
     _require_content(fields, format_)
     is_stream = operation not in _WITHOUT_STREAMS and _flag(fields, "stream")
+    if operation is SPEECH:
+        is_stream = bytes(fields.get("stream_format", b"")) == b'"sse"'
     return Asked(
         format_,
         fields,
@@ -119,6 +163,36 @@ def open_request(operation: Operation, body: bytes, path_model: str | None = Non
         operation is EMBEDDINGS and _is_base64(fields.get("encoding_format")),
         MARK in body,
     )
+
+
+def open_form(operation: Operation, model: str | None, path_model: str | None = None) -> Asked:
+    """Do as `open_request` does, for a form whose field `model` is this; None for one without."""
+    if path_model and model is not None:
+        raise _model_beside_path()
+    if model is None and not path_model and operation not in _MODEL_OPTIONAL:
+        raise _no_model()
+    asked_model = path_model or model or ""
+    if model is not None and not 0 < len(model) <= MAX_MODEL_CHARS:
+        raise RequestFault(f"model must be text of 1 to {MAX_MODEL_CHARS} characters.", param="model")
+    return Asked(FORMS[operation], {}, asked_model, False, True, False)
+
+
+def form_fields(
+    asked: Asked,
+    sent_model: msgspec.Raw | None,
+    pseudonym: Callable[[], str],
+    amend: Callable[[Operation, Fields], None],
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the fields that a form gets, and those that it gets where it has one of that name."""
+    fields: Fields = {} if sent_model is None else {"model": sent_model}
+    amend(asked.format.operation, fields)
+    given = {name: _as_text(raw) for name, raw in fields.items()}
+    verbs = asked.format.verbs.items()
+    return given, {name: pseudonym() for name, verb in verbs if verb is OVERWRITE}
+
+
+def _as_text(raw: msgspec.Raw) -> str:
+    return _text(raw) if memoryview(raw)[0] == _TEXT else bytes(raw).decode()
 
 
 def close_request(
@@ -139,7 +213,7 @@ def close_request(
     if asked.is_foreign:
         fields = native(asked.format.operation, fields)
     if sent_model is None:
-        del fields["model"]
+        fields.pop("model", None)
     else:
         fields["model"] = sent_model
     if asked.is_stream and asks_for_usage and not asked.wants_usage:
@@ -192,6 +266,9 @@ def _apply(verb: str, name: str, fields: Fields, pseudonym: Callable[[], str]) -
         if bytes(fields.get(name, b"")) == _TRUE:
             raise _refused(name)
         fields[name] = msgspec.Raw(b"false")
+    elif verb is REFUSE_FILE_IDS:
+        if _FILE_ID.search(bytes(fields[name])) is not None:
+            raise _refused(name)
     elif verb is REFUSE_SHARED_TOOLS:
         if _has_shared_tool(fields[name]):
             raise _refused(name)
@@ -243,7 +320,7 @@ def _place_of(error: msgspec.DecodeError) -> str:
 
 def _model(raw: msgspec.Raw | None) -> str:
     if raw is None:
-        raise RequestFault("model is missing: name one of the models of GET /v1/models.", param="model")
+        raise _no_model()
     if memoryview(raw)[0] != _TEXT:
         raise RequestFault("model must be text.", param="model")
     try:
@@ -258,17 +335,25 @@ def _model(raw: msgspec.Raw | None) -> str:
 def _model_of_path(fields: Fields, path_model: str) -> str:
     """Take the path's word; what older MLflow clients write in place of OpenAI's fields is named."""
     if "model" in fields:
-        raise RequestFault(
-            "The parameter 'model' is not permitted to be passed: the path names the model already.",
-            status=422,
-            param="model",
-        )
+        raise _model_beside_path()
     for name, newer in _MLFLOW_LEGACY.items():
         if name in fields:
             text = f"{name} is of MLflow's format before 2.9, which is not served; send {newer} instead."
             raise RequestFault(text, param=name)
     fields["model"] = msgspec.Raw(_encode(path_model))
     return path_model
+
+
+def _no_model() -> RequestFault:
+    return RequestFault("model is missing: name one of the models of GET /v1/models.", param="model")
+
+
+def _model_beside_path() -> RequestFault:
+    return RequestFault(
+        "The parameter 'model' is not permitted to be passed: the path names the model already.",
+        status=422,
+        param="model",
+    )
 
 
 def _require_content(fields: Fields, format_: Format) -> None:

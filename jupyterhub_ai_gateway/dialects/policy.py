@@ -9,6 +9,7 @@ have one of these verbs, because the provider's key is shared by everybody on th
     REFUSE     reaches beyond the request: 400 unless null or false
     UNSTORED   would be true if it were left out: set to false, and 400 when it is true
     REFUSE_SHARED_TOOLS  400 when one of these tools uses what is the account's
+    REFUSE_FILE_IDS  400 when it names a file of the account by its id
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ OVERWRITE_USER_ID: Final = "overwrite user_id"
 REFUSE: Final = "refuse"
 UNSTORED: Final = "unstored"
 REFUSE_SHARED_TOOLS: Final = "refuse shared tools"
+REFUSE_FILE_IDS: Final = "refuse file ids"
 
 SHARED_TOOLS = ("file_search", "mcp", "code_interpreter")
 """Tools that a provider runs with files, connections and containers of the account."""
@@ -64,6 +66,24 @@ RESPONSES_VERBS: Verbs = {
 }
 """Source: https://platform.openai.com/docs/api-reference/responses/create (read 2026-11)."""
 
+IMAGES_VERBS: Verbs = {"model": SET, "user": OVERWRITE, "safety_identifier": OVERWRITE}
+"""Source: https://platform.openai.com/docs/api-reference/images/create (read 2026-11)."""
+
+IMAGE_EDITS_VERBS: Verbs = {**IMAGES_VERBS, "images": REFUSE_FILE_IDS, "mask": REFUSE_FILE_IDS}
+"""Source: https://platform.openai.com/docs/api-reference/images/createEdit (read 2026-11)."""
+
+SPEECH_VERBS: Verbs = {"model": SET}
+"""Source: https://platform.openai.com/docs/api-reference/audio/createSpeech (read 2026-11)."""
+
+TRANSCRIPTIONS_VERBS: Verbs = {"model": SET, "user": OVERWRITE}
+"""Source: https://platform.openai.com/docs/api-reference/audio/createTranscription (read 2026-11)."""
+
+MODERATIONS_VERBS: Verbs = {"model": SET, "user": OVERWRITE}
+"""Source: https://platform.openai.com/docs/api-reference/moderations/create (read 2026-11)."""
+
+RERANK_VERBS: Verbs = {"model": SET, "user": OVERWRITE}
+"""Source: https://docs.cohere.com/reference/rerank (read 2026-11)."""
+
 _UNKNOWN_TO_COUNTING = ("store", "user", "safety_identifier")
 INPUT_TOKENS_VERBS: Verbs = {
     name: verb for name, verb in RESPONSES_VERBS.items() if name not in _UNKNOWN_TO_COUNTING
@@ -78,6 +98,8 @@ REASONS: Mapping[str, str] = {
     "prompt": "is a text of the provider's account, which everybody here shares",
     "tools": "names a tool that works with the provider's account, which everybody here shares",
     "mcp_servers": "would connect the provider's account, which everybody here shares, to other servers",
+    "images": "names a file of the provider's account, which everybody here shares",
+    "mask": "names a file of the provider's account, which everybody here shares",
     "container": "would open a container of the provider's account, which everybody here shares",
 }
 """Why a field is refused; the end of a sentence that begins with its name."""

@@ -18,9 +18,11 @@ from typing_extensions import override
 from ..auth import has_credentials, project_from_headers, token_from_headers
 from ..dialects.dialect import DIALECT_OF
 from ..dialects.faults import JSON, error_object
+from ..dialects.multipart import is_form
 from ..errors import Fault, RequestFault
 from ..gateway import Call, Gateway, answer_fault
-from ..vocabulary import Operation
+from ..uploads import Upload
+from ..vocabulary import UPLOADS, Operation
 from .tasks import RequestIds, Tasks
 from .wire import Wire, wire_of
 
@@ -75,6 +77,7 @@ class _Arrival(httputil.HTTPMessageDelegate):
         "_server_conn",
         "_task",
         "_token",
+        "_upload",
     )
 
     def __init__(self, lane: Lane, server_conn: object, connection: httputil.HTTPConnection) -> None:
@@ -89,6 +92,7 @@ class _Arrival(httputil.HTTPMessageDelegate):
         self._fault: RequestFault | None = None  # why it will be refused, once it has arrived
         self._pieces: list[bytes] = []
         self._task: asyncio.Task[None] | None = None
+        self._upload: Upload | None = None  # a form, which is answered while it arrives
 
     @override
     def headers_received(
@@ -110,19 +114,39 @@ class _Arrival(httputil.HTTPMessageDelegate):
         self._betas = betas_of(operation, headers)
         self._project = project_from_headers(headers)
         self._connection.set_max_body_size(lane.max_body_bytes)  # type: ignore[attr-defined]
+        if operation in UPLOADS and self._fault is None and is_form(headers.get("Content-Type", "")):
+            self._begin_upload(operation, headers)
         return None
+
+    def _begin_upload(self, operation: Operation, headers: httputil.HTTPHeaders) -> None:
+        lane = self._lane
+        try:
+            upload = upload_of(headers, lane.gateway)
+        except RequestFault as fault:
+            self._fault = fault
+            return
+        self._upload = upload
+        call = Call(operation, b"", lane.ids.next(), self._token, project=self._project, upload=upload)
+        self._task = lane.tasks.start(self._answer(call, wire_of(self._connection)))
 
     @override
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
         if self._other is not None:
             return self._other.data_received(chunk)
-        self._pieces.append(chunk)
+        if self._upload is not None:
+            return self._upload.feed(chunk)
+        if self._fault is None:
+            self._pieces.append(chunk)
         return None
 
     @override
     def finish(self) -> None:
         if self._other is not None:
             self._other.finish()
+            return
+        if self._upload is not None:
+            self._upload.end()
+            self._connection.set_close_callback(self._leave)  # type: ignore[attr-defined]
             return
         lane, operation = self._lane, cast(Operation, self._operation)
         request_id = lane.ids.next()
@@ -142,6 +166,8 @@ class _Arrival(httputil.HTTPMessageDelegate):
             log.exception("%s: uncaught exception", call.id)
             answer_bug(wire, call.id)
         finally:
+            if call.upload is not None:
+                call.upload.close()
             self._lane.tasks.ended(self._task)
 
     @override
@@ -154,6 +180,11 @@ class _Arrival(httputil.HTTPMessageDelegate):
     def _leave(self) -> None:
         if self._task is not None:
             self._lane.tasks.end(self._task)
+
+
+def upload_of(headers: httputil.HTTPHeaders, gateway: Gateway) -> Upload:
+    """Return the form that a request with these headers brings. `RequestFault` when it cannot be read."""
+    return Upload(headers["Content-Type"], headers.get("Content-Length"), gateway.holding)
 
 
 def answer_bug(wire: Wire, request_id: str) -> None:

@@ -37,6 +37,7 @@ from ..dialects.mlflow import (
     legacy_answer,
     operation_of,
 )
+from ..dialects.multipart import is_form
 from ..errors import ConfigFault, NotFound, RequestFault, UpstreamBroken
 from ..gateway import Call, Headers, Reply
 from ..router import Endpoint
@@ -47,6 +48,8 @@ from ..vocabulary import (
     COMPLETIONS,
     COUNT_TOKENS,
     EMBEDDINGS,
+    IMAGE_EDITS,
+    IMAGES,
     INPUT_TOKENS,
     MESSAGES,
     RESPONSES,
@@ -139,6 +142,9 @@ class _MlflowReply:
             self._reply.send(rest)
         self._reply.end()
 
+    def abort(self) -> None:
+        self._reply.abort()
+
     def _timed(self, headers: Headers, *, is_stream: bool) -> Headers:
         """Add what `Server-Timing` says under MLflow's names: the whole, and without the provider."""
         text = next((value for name, value in headers if name == "Server-Timing"), "")
@@ -166,12 +172,14 @@ class EndpointInvocationHandler(MlflowInvocationHandler):
         self.answers = answers
 
     @override
-    def prepare(self) -> None:
+    def prepare(self) -> Awaitable[None] | None:
         self.path_model = unquote(self.path_args[0])
         # One that does not exist is refused as any unknown model is, once it is known who asks
         named = self.gateway.catalogue.named(self.path_model)
         self.operation = CHAT if named is None else named.operation
-        super().prepare()
+        if self.operation is IMAGES and is_form(self.request.headers.get("Content-Type", "")):
+            self.operation = IMAGE_EDITS
+        return super().prepare()
 
     @override
     def wants_legacy(self, settings: MlflowConfig, call: Call) -> bool:

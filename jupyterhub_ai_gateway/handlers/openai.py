@@ -15,28 +15,32 @@ from typing import Any
 from urllib.parse import unquote
 
 from tornado import web
+from tornado.iostream import StreamClosedError
 from typing_extensions import override
 
 from ..auth import project_from_headers, token_from_headers
+from ..dialects.multipart import is_form
 from ..errors import BodyTooLarge
 from ..gateway import Call, Gateway, Reply
 from ..router import Endpoint
 from ..router.split import Split
+from ..uploads import Upload
 from ..vocabulary import (
-    CHAT,
-    COMPLETIONS,
     COUNT_TOKENS,
-    EMBEDDINGS,
     INPUT_TOKENS,
     MESSAGES,
+    OPENAI_OPERATIONS,
+    RERANK,
     RESPONSES,
+    UPLOADS,
     Caller,
     Operation,
 )
 from .base import BaseHandler
-from .lane import betas_of, encoding_fault
+from .lane import betas_of, encoding_fault, upload_of
 from .login import caller_from_cookie
 from .tasks import Tasks
+from .wire import wire_of
 
 LIST_MODELS = Operation("models", "models:list", "", "/models")
 
@@ -79,33 +83,70 @@ class InvocationHandler(CallerHandler):
         self.operation = operation
         self._pieces: list[bytes] = []
         self._answering: asyncio.Task[None] | None = None
+        self._upload: Upload | None = None
 
     @override
-    def prepare(self) -> None:
+    def prepare(self) -> Awaitable[None] | None:
         if self.request.method == "POST":
-            fault = encoding_fault(self.request.headers)
+            headers = self.request.headers
+            fault = encoding_fault(headers)
             if fault is not None:
                 raise fault
             connection: Any = self.request.connection
             connection.set_max_body_size(self.settings["max_body_bytes"])
+            if self.operation in UPLOADS and is_form(headers.get("Content-Type", "")):
+                return self._begin_upload()
+        return None
+
+    async def _begin_upload(self) -> None:
+        """Answer a form while it arrives."""
+        upload = upload_of(self.request.headers, self.gateway)
+        call = await self.call(self.operation)
+        call.path_model, call.upload = self.path_model, upload
+        self._upload = upload
+        self._start(call).add_done_callback(self._answered)
+
+    def _answered(self, answering: asyncio.Task[None]) -> None:
+        """Wait for the body no longer: nobody reads it any more."""
+        assert self._upload is not None  # noqa: S101 - that is what was answered
+        self._upload.close()
+        error = None if answering.cancelled() else answering.exception()
+        if error is not None and not self._finished:
+            self.log_exception(type(error), error, error.__traceback__)
+            self.send_error(500, exc_info=(type(error), error, error.__traceback__))
+        body: Any = self.request._body_future
+        if not body.done():
+            body.set_exception(StreamClosedError())
+            body.exception()
+
+    def _start(self, call: Call) -> asyncio.Task[None]:
+        tasks: Tasks = self.settings["tasks"]
+        answering = asyncio.ensure_future(self.gateway.serve(call, self.reply_to(call)))
+        self._answering = answering
+        tasks.track(answering)
+        return answering
 
     @override
-    def data_received(self, chunk: bytes) -> None:
+    def data_received(self, chunk: bytes) -> Awaitable[None] | None:
+        if self._upload is not None:
+            return self._upload.feed(chunk)
         self._pieces.append(chunk)
         if sum(map(len, self._pieces)) > self.settings["max_body_bytes"]:
             raise BodyTooLarge("The request's body is too long.")
+        return None
 
     @override
     async def post(self, *names: str) -> None:
+        if self._upload is not None and self._answering is not None:
+            self._upload.end()
+            await asyncio.wait([self._answering])
+            return
         call = await self.call(self.operation, b"".join(self._pieces))
         call.path_model = self.path_model
-        reply = self.reply_to(call)
-        tasks: Tasks = self.settings["tasks"]
-        self._answering = asyncio.ensure_future(self.gateway.serve(call, reply))
-        tasks.track(self._answering)
-        await asyncio.wait([self._answering])
-        if not self._answering.cancelled():
-            self._answering.result()
+        answering = self._start(call)
+        await asyncio.wait([answering])
+        if not answering.cancelled():
+            answering.result()
 
     def reply_to(self, call: Call) -> Reply:
         """Return what writes the answer; paths with a form of their own add it to the call."""
@@ -141,6 +182,9 @@ class HandlerReply:
 
     def end(self) -> None:
         self._handler.finish()
+
+    def abort(self) -> None:
+        wire_of(self._handler.request.connection).abort()
 
     def _head(self, status: int, headers: Sequence[tuple[str, str]]) -> None:
         self._handler.clear_header("Cache-Control")
@@ -249,7 +293,7 @@ def anthropic_card(endpoint: Endpoint, created: int) -> dict[str, object]:
 
 POST_PATHS = {
     f"{version}{operation.path}": operation
-    for operation in (CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, COUNT_TOKENS, RESPONSES, INPUT_TOKENS)
+    for operation in (*OPENAI_OPERATIONS, MESSAGES, COUNT_TOKENS, RESPONSES, INPUT_TOKENS)
     for version in ("/v1", "")
-}
+} | {f"/v2{RERANK.path}": RERANK}
 """Paths after the prefix, with and without the version, and what they do."""

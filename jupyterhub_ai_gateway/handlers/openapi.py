@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..vocabulary import FULL_ACCESS, OPERATIONS
-from . import openapi_usage
+from . import openapi_media, openapi_usage
 from .openapi_usage import ACCESS, ADMIN_SCOPE, OVERRIDE_EXAMPLE
 from .ops import READ_METRICS
 from .schemas import FAILURES, INTEGER, LIMIT_HEADERS, REQUEST_ID, SCHEMAS, STRING, Json, ref, thing
@@ -66,6 +66,10 @@ _PATHS = (
         "embeddings:create",
         "Embed",
         "Turn texts into vectors that are near each other when the texts mean the same.",
+    ),
+    *(
+        _Path("post", each.path, each.name, MODELS_TAG, each.scope, each.summary, each.text)
+        for each in openapi_media.PATHS
     ),
     _Path(
         "post",
@@ -221,6 +225,8 @@ def _operation(path: _Path, service_name: str, oauth: OAuthUrls | None) -> Json:
         ]
     if path.name in _PARAMETERS:
         operation["parameters"] = list(_PARAMETERS[path.name])
+    if path.name in _MEDIA_BODIES:
+        operation["requestBody"] = _MEDIA_BODIES[path.name]
     if path.name in _REQUESTS:
         schema, examples = _REQUESTS[path.name]
         content = {"schema": ref(schema), "examples": examples}
@@ -375,7 +381,13 @@ _ANSWERS: dict[str, Json] = {
     },
     "openapi": _answer("This document.", _json({"type": "object"})),
     **{each.name: _usage_answer(each) for each in openapi_usage.PATHS},
+    **{
+        each.name: _answer("The answer.", each.answers, *_USED, headers=LIMIT_HEADERS)
+        for each in openapi_media.PATHS
+    },
 }
+
+_MEDIA_BODIES = {each.name: openapi_media.request_body(each) for each in openapi_media.PATHS}
 
 _PARAMETERS = {each.name: each.parameters for each in openapi_usage.PATHS if each.parameters}
 

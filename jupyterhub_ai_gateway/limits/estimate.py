@@ -21,6 +21,8 @@ ANSWER_BYTES_PER_TOKEN = 5.0
 OUTPUT_TOKENS, OUTPUT_SPREAD = 300.0, 200.0
 IMAGE_TOKENS = 1500
 COST_NANOUSD = 10_000_000.0
+UPLOAD_BYTES, UPLOAD_BYTES_PER_TOKEN = 1_500_000, 1500
+"""About what a compressed recording, and an image, make."""
 MAX_REMEMBERED = 20_000
 SLOW_START, EVERY = 200, 8
 _RATE = 0.1
@@ -82,6 +84,10 @@ class Estimator:
         ratio = BYTES_PER_TOKEN if known is None else known.input_bytes
         return int(text_bytes / ratio) + images * IMAGE_TOKENS + 1
 
+    def upload_tokens(self, announced_bytes: int | None) -> int:
+        """Guess what a file is in tokens, of which only the length is known, or not even that."""
+        return (UPLOAD_BYTES if announced_bytes is None else announced_bytes) // UPLOAD_BYTES_PER_TOKEN + 1
+
     def output_tokens(self, endpoint: str, caller: str, fields: Fields) -> int:
         """Guess what the answer will be, never above what the request allows."""
         known = self._endpoints.get(endpoint)
@@ -117,7 +123,7 @@ class Estimator:
         known.requests += 1
         if known.requests > SLOW_START and known.requests % EVERY:
             return
-        if usage.input_tokens and len(body) < _SEARCHED_BYTES:
+        if usage.input_tokens and 0 < len(body) < _SEARCHED_BYTES:
             known.input_bytes += _RATE * (len(body) / usage.input_tokens - known.input_bytes)
         if usage.reported_nanousd is not None:
             known.cost += _RATE * (usage.reported_nanousd - known.cost)

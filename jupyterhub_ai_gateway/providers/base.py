@@ -19,8 +19,17 @@ import msgspec
 from ..config import ModelConfig, ProviderSchema
 from ..dialects.codec import Manners
 from ..errors import UpstreamRefused
-from ..upstream.base import Client, Exchange, Target
-from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, Operation, Timeouts
+from ..upstream.base import Client, Exchange, StreamedBody, Target
+from ..vocabulary import (
+    CHAT,
+    MEDIA,
+    MESSAGES,
+    OPENAI_OPERATIONS,
+    RESPONSES,
+    UPLOADS,
+    Operation,
+    Timeouts,
+)
 from .refusals import refusal
 
 Headers = Sequence[tuple[str, str]]
@@ -55,9 +64,7 @@ class Provider(abc.ABC):
 
     def speaks(self, endpoint_type: str) -> frozenset[Operation]:
         """Return the operations that serve an endpoint of this type, in the formats it speaks."""
-        return frozenset(
-            each for each in (CHAT, COMPLETIONS, EMBEDDINGS) if each.endpoint_type == endpoint_type
-        )
+        return frozenset(each for each in OPENAI_OPERATIONS if each.endpoint_type == endpoint_type)
 
     translates: Sequence[Operation] = (CHAT, MESSAGES, RESPONSES)
     """The formats into which others are translated, the best first; one that it does not speak is passed
@@ -96,7 +103,10 @@ class Provider(abc.ABC):
 
     def target(self, operation: Operation) -> Target:
         """Return what `send` wants for an operation; made once."""
-        return Target.from_url(self.url(operation), self.headers(), verify_tls=self.verifies_tls)
+        headers = self.headers()
+        if operation in MEDIA:
+            headers = _media_headers(operation, headers)
+        return Target.from_url(self.url(operation), headers, verify_tls=self.verifies_tls)
 
     def stream_target(self, operation: Operation) -> Target:
         """Return the same for a streamed answer, where the host has another address for it; made once."""
@@ -116,7 +126,41 @@ class Provider(abc.ABC):
             return self._send_fresh(client, target, body, timeouts, headers)
         return client.send(target, headers, body, timeouts)
 
+    def upload(
+        self,
+        client: Client,
+        target: Target,
+        body: bytes | StreamedBody,
+        timeouts: Timeouts,
+        headers: Headers,
+    ) -> Coroutine[None, None, Exchange]:
+        """Send a form with files; `headers` have its Content-Type."""
+        if isinstance(body, bytes):
+            return self.send(client, target, body, timeouts, headers)
+        return self._upload(client, target, body, timeouts, headers)
+
+    async def _upload(
+        self, client: Client, target: Target, body: StreamedBody, timeouts: Timeouts, headers: Headers
+    ) -> Exchange:
+        if self.has_fresh_headers:
+            headers = [*await self.fresh_headers(), *headers]
+        return await client.upload(target, headers, body, timeouts)
+
+    def whole_answer(self, operation: Operation, asked: Mapping[str, msgspec.Raw], body: bytes) -> bytes:
+        """Return a whole answer in the words of the operation, where the host has words of its own.
+
+        `asked` are the fields of the caller's request.
+        """
+        return body
+
     async def _send_fresh(
         self, client: Client, target: Target, body: bytes, timeouts: Timeouts, headers: Headers
     ) -> Exchange:
         return await client.send(target, [*await self.fresh_headers(), *headers], body, timeouts)
+
+
+def _media_headers(operation: Operation, headers: Headers) -> Headers:
+    """Return headers for what is not JSON alone: any answer, and of a form each request says what it is."""
+    own = [pair for pair in headers if pair[0].lower() not in ("accept", "content-type")]
+    kind = [pair for pair in headers if pair[0].lower() == "content-type" and operation not in UPLOADS]
+    return [*own, ("Accept", "*/*"), *kind]

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import msgspec
 from typing_extensions import override
 
-from ..config import ENDPOINT_TYPES, ModelConfig, ProviderSchema, Setting
+from ..config import TEXT_TYPES, ModelConfig, ProviderSchema, Setting
 from ..dialects.anthropic import allowed_betas
 from ..dialects.codec import Manners
 from ..dialects.converse_fields import Family
@@ -93,7 +93,7 @@ class Bedrock(Provider):
             Setting("guardrail_id", "text", help="A guardrail of Bedrock's that looks at each request."),
             Setting("guardrail_version", "text", default="DRAFT", help="Its version."),
         ),
-        endpoint_types=frozenset(ENDPOINT_TYPES),
+        endpoint_types=frozenset(TEXT_TYPES),
         check=_check,
     )
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing_extensions import override
 
-from ..config import ENDPOINT_TYPES, ModelConfig, ProviderSchema, Secret, Setting
+from ..config import TEXT_TYPES, ModelConfig, ProviderSchema, Secret, Setting
 from ..dialects.codec import Manners
-from ..vocabulary import COHERE_CHAT, COHERE_EMBED, EMBEDDINGS, Operation
+from ..vocabulary import COHERE_CHAT, COHERE_EMBED, EMBEDDINGS, RERANK, Operation
 from .base import Headers, Provider
 from .openai import json_headers
 
@@ -14,7 +14,7 @@ _API_BASE = "https://api.cohere.com/v2"
 
 
 class Cohere(Provider):
-    """Cohere's own API of version 2; chats and embeddings are translated.
+    """Cohere's own API of version 2; chats and embeddings are translated, rankings are asked as callers do.
 
     Source: https://docs.cohere.com/reference/chat (read 2026-11).
     """
@@ -25,7 +25,7 @@ class Cohere(Provider):
             Setting("cohere_api_key", "secret", required=True, help="The key."),
             Setting("cohere_api_base", "url", help=f"The address; {_API_BASE} by default."),
         ),
-        endpoint_types=frozenset(ENDPOINT_TYPES),
+        endpoint_types=frozenset(TEXT_TYPES) | {RERANK.endpoint_type},
     )
     translates = (COHERE_CHAT, COHERE_EMBED)
 
@@ -35,6 +35,8 @@ class Cohere(Provider):
 
     @override
     def speaks(self, endpoint_type: str) -> frozenset[Operation]:
+        if endpoint_type == RERANK.endpoint_type:
+            return frozenset({RERANK})
         return frozenset({COHERE_EMBED if endpoint_type == EMBEDDINGS.endpoint_type else COHERE_CHAT})
 
     @override

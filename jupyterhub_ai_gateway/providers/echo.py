@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 from typing_extensions import override
 
-from ..config import ENDPOINT_TYPES, ModelConfig, ProviderSchema, Setting
+from ..config import TEXT_TYPES, ModelConfig, ProviderSchema, Setting
 from ..errors import UpstreamBroken
 from ..upstream.base import Client, Exchange, Target, Write
 from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, Operation, Timeouts
@@ -48,7 +48,7 @@ class Echo(Provider):
                 help='How fast streams are, in quotes; "0" does not wait.',
             ),
         ),
-        endpoint_types=frozenset(ENDPOINT_TYPES),
+        endpoint_types=frozenset(TEXT_TYPES),
         model_name_required=False,
         check=_check,
     )

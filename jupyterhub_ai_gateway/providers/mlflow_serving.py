@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing_extensions import override
 
-from ..config import ENDPOINT_TYPES, ProviderSchema, Setting
+from ..config import TEXT_TYPES, ProviderSchema, Setting
 from ..dialects.codec import Manners
 from ..vocabulary import EMBEDDINGS, SERVING, SERVING_VECTORS, Operation
 from .base import Headers, Provider
@@ -29,7 +29,7 @@ class MlflowModelServing(Provider):
                 help="What the model takes: inputs and params, or messages.",
             ),
         ),
-        endpoint_types=frozenset(ENDPOINT_TYPES),
+        endpoint_types=frozenset(TEXT_TYPES),
         model_name_required=False,
     )
     translates = (SERVING, SERVING_VECTORS)

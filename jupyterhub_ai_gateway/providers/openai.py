@@ -12,7 +12,7 @@ from typing_extensions import override
 from .._version import __version__
 from ..config import ENDPOINT_TYPES, ModelConfig, ProviderSchema, Secret, Setting
 from ..dialects.codec import Manners
-from ..vocabulary import CHAT, INPUT_TOKENS, RESPONSES, Operation
+from ..vocabulary import CHAT, INPUT_TOKENS, RERANK, RESPONSES, Operation
 from .base import Headers, Provider
 
 USER_AGENT = f"jupyterhub-ai-gateway/{__version__}"
@@ -96,7 +96,7 @@ class OpenAI(Provider):
             ),
             Setting("openai_organization", "text", help="Which organization is charged."),
         ),
-        endpoint_types=frozenset(ENDPOINT_TYPES),
+        endpoint_types=frozenset(ENDPOINT_TYPES) - {RERANK.endpoint_type},
         check=_check,
     )
 

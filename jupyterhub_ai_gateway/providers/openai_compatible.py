@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 from typing_extensions import override
 
 from ..config import ModelConfig, ProviderSchema, Secret, Setting
 from ..dialects.codec import Manners
-from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, Operation
+from ..dialects.rerank import to_cohere, to_tei
+from ..vocabulary import CHAT, COMPLETIONS, MESSAGES, OPENAI_OPERATIONS, RERANK, RESPONSES, Operation
 from .base import Headers, Provider
 from .openai import json_headers
 
 ROWS = Path(__file__).with_name("openai_compatible.yaml")
 _MISTRAL_IDS = re.compile(r"[A-Za-z0-9]{9}")
-TYPES = {each.name: each.endpoint_type for each in (CHAT, COMPLETIONS, EMBEDDINGS)}
+TYPES = {each.endpoint_type.rpartition("/")[2]: each.endpoint_type for each in OPENAI_OPERATIONS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Row:
     messages: bool = False
     responses: bool = False
     temperature_scale: float = 1.0
+    tei_rerank: bool = False
     top_k: bool = False
     reasoning: bool = True
     is_mistral: bool = False
@@ -114,7 +117,18 @@ class OpenAICompatible(Provider):
     def url(self, operation: Operation) -> str:
         given = self.settings[self.row.base_name]
         base = self.row.base if given is None else f"{given}{self.row.suffix}"
+        if operation is RERANK and self.row.tei_rerank:
+            return f"{str(base).removesuffix('/v1')}{operation.path}"
         return f"{base}{operation.path}"
+
+    @override
+    def amend(self, operation: Operation, fields: MutableMapping[str, msgspec.Raw]) -> None:
+        if operation is RERANK and self.row.tei_rerank:
+            to_tei(fields)
+
+    @override
+    def whole_answer(self, operation: Operation, asked: Mapping[str, msgspec.Raw], body: bytes) -> bytes:
+        return to_cohere(body, asked) if operation is RERANK else body
 
     @override
     def speaks(self, endpoint_type: str) -> frozenset[Operation]:

@@ -23,6 +23,7 @@ from ..config import (
 )
 from ..dialects.bridge import FRONTS_OF, Bridge
 from ..dialects.dialect import DIALECT_OF
+from ..dialects.parameters import Parameters
 from ..dialects.vectors import BACKS as VECTORS
 from ..dialects.vectors import VectorBridge
 from ..errors import ConfigFault, Forbidden, NotFound, RequestFault
@@ -33,11 +34,11 @@ from ..usage.price import CONFIGURED, Period, Price, Rates, Tariff
 from ..usage.table import PriceTable
 from ..vocabulary import (
     CHAT,
-    COMPLETIONS,
     COUNT_TOKENS,
     EMBEDDINGS,
     INPUT_TOKENS,
     MESSAGES,
+    OPENAI_OPERATIONS,
     RESPONSES,
     Caller,
     Operation,
@@ -50,9 +51,7 @@ from .split import Split, make_split
 _CUT_OUT = b"..."
 _SHORTEST_SECRET = 8
 
-OPERATION_OF: Mapping[str, Operation] = {
-    each.endpoint_type: each for each in (CHAT, COMPLETIONS, EMBEDDINGS)
-}
+OPERATION_OF: Mapping[str, Operation] = {each.endpoint_type: each for each in reversed(OPENAI_OPERATIONS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +117,7 @@ class Endpoint:
     mlflow: MlflowConfig = field(default_factory=MlflowConfig)
     fallbacks: list[Endpoint] = field(default_factory=list)
     budget: RetryBudget = field(default_factory=RetryBudget)
+    parameters: Parameters | None = None
 
     @property
     def deployment(self) -> Deployment:
@@ -190,6 +190,14 @@ class Catalogue:
         if operation not in found.cells:
             raise _wrong_operation(found, operation)
         return found
+
+    def usual_name(self, operation: Operation, caller: Caller) -> str:
+        """Return the only endpoint of an operation that a caller may use; `RequestFault` without one."""
+        found = [each.name for each in self.open_to(caller) if operation in each.cells]
+        if len(found) == 1:
+            return found[0]
+        shown = f": {', '.join(found[:20])}" if found else " of GET /v1/models"
+        raise RequestFault(f"model is missing: name one of the models{shown}.", param="model")
 
     @property
     def names(self) -> list[str]:
@@ -374,6 +382,7 @@ class _Builder:
             retries=config.retries,
             aliases=config.aliases,
             mlflow=config.mlflow,
+            parameters=None if config.parameters is None else Parameters(config.parameters),
         )
 
     def _deployment(self, endpoint: EndpointConfig, config: DeploymentConfig) -> Deployment:
@@ -462,6 +471,7 @@ def _tariff(config: TariffConfig) -> Tariff:
         request=config.request,
         second=config.second,
         period=Period(minutes=config.minutes),
+        units=config.units,
     )
 
 

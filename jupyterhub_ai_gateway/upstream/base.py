@@ -8,7 +8,7 @@ One conformance suite runs over both. Foreign exceptions become ours here and no
 from __future__ import annotations
 
 import abc
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -77,6 +77,26 @@ class Target:
         return cls(origin, path, tuple(headers), method)
 
 
+@dataclass(frozen=True, slots=True)
+class StreamedBody:
+    """A request's body that is sent as it comes; chunked, unless its length is known."""
+
+    pieces: AsyncIterator[bytes]
+    length: int | None = None
+
+    async def checked(self) -> AsyncIterator[bytes]:
+        """Return the pieces that hold something; ValueError when they are not as long as was said."""
+        sent = 0
+        async for piece in self.pieces:
+            sent += len(piece)
+            if self.length is not None and sent > self.length:
+                raise ValueError("a body is longer than was said")
+            if piece:
+                yield piece
+        if self.length is not None and sent < self.length:
+            raise ValueError("a body is shorter than was said")
+
+
 class Exchange(abc.ABC):
     """One request whose answer's head has arrived. `close` it whatever happens.
 
@@ -125,6 +145,22 @@ class Client(abc.ABC):
 
         Cancelling closes the connection. A pooled connection that turns out closed before any byte
         of an answer is replaced by a fresh one, once.
+        """
+
+    @abc.abstractmethod
+    async def upload(
+        self,
+        target: Target,
+        headers: Sequence[tuple[str, str]],
+        body: StreamedBody,
+        timeouts: Timeouts,
+    ) -> Exchange:
+        """Do as `send` does with a body that comes in pieces, on a connection of its own.
+
+        The next piece is asked for once upstream has taken the ones before. `first_byte_s` begins anew
+        with each of them, and does not run while the next one is awaited. An answer that comes before the
+        body's end is returned at once; after a status of 300 or more no further piece is asked for. What
+        the pieces raise is raised here, and the connection is closed.
         """
 
     @abc.abstractmethod

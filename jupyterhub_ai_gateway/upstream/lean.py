@@ -4,9 +4,9 @@
     _Connection    one TCP or TLS connection: bytes in, one answer at a time out
     _Answer        one exchange: the head, and the body on its way to whoever wants it
 
-No task and no timer is made for a request: pieces are handed on from the socket's own callback, and one
-sweep per client looks after all timeouts, which are kept to about a quarter of a second. What the
-environment says of proxies is not read; the stock client does that.
+No task and no timer is made for a request, but for one that is uploaded: pieces are handed on from the
+socket's own callback, and one sweep per client looks after all timeouts, which are kept to about a quarter
+of a second. What the environment says of proxies is not read; the stock client does that.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing_extensions import override
 
 from ..errors import UpstreamTimeout
 from ..vocabulary import Timeouts
-from .base import Client, Exchange, Origin, Target, Write
+from .base import Client, Exchange, Origin, StreamedBody, Target, Write
 from .deadline import timeout
 from .failures import broken, cut_short, timed_out, too_long, unreachable
 
@@ -87,6 +87,28 @@ class LeanClient(Client):
             if not is_pooled:
                 raise unreachable(target.origin, "the connection was closed without an answer")
             connection, is_pooled = None, False
+
+    @override
+    async def upload(
+        self,
+        target: Target,
+        headers: Sequence[tuple[str, str]],
+        body: StreamedBody,
+        timeouts: Timeouts,
+    ) -> Exchange:
+        head = _head(target, headers, body.length)
+        loop = asyncio.get_running_loop()
+        total_at = _NEVER if timeouts.total_s is None else loop.time() + timeouts.total_s
+        # A pooled connection may turn out to be closed when the first pieces are gone already
+        connection = await self._connect(target.origin, timeouts, total_at)
+        answer = _Answer(connection, timeouts, total_at)
+        await answer.begin(head, body)
+        if answer.failure is None:
+            return answer
+        answer.close()
+        if isinstance(answer.failure, _ClosedSilentlyError):
+            raise unreachable(target.origin, "the connection was closed without an answer")
+        raise answer.failure
 
     @override
     def keep_only(self, origins: Collection[Origin]) -> None:
@@ -191,8 +213,10 @@ class _Connection(asyncio.Protocol):
 
     __slots__ = (
         "_client",
+        "_drained",
         "_head_bytes",
         "_is_final",
+        "_is_stalled",
         "_parser",
         "answer",
         "idle_since",
@@ -213,6 +237,8 @@ class _Connection(asyncio.Protocol):
         self.answer: _Answer | None = None
         self.is_open = False
         self.is_paused = False
+        self._is_stalled = False  # True while upstream has to read before more is written
+        self._drained: asyncio.Future[None] | None = None
         self.idle_since = loop.time()
 
     # What asyncio calls
@@ -252,7 +278,18 @@ class _Connection(asyncio.Protocol):
             answer.end_by_close()
 
     @override
+    def pause_writing(self) -> None:
+        self._is_stalled = True
+
+    @override
+    def resume_writing(self) -> None:
+        self._is_stalled = False
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    @override
     def connection_lost(self, exc: Exception | None) -> None:
+        self.resume_writing()
         self.is_open = False
         answer, self.answer = self.answer, None
         self._client.closed(self)
@@ -311,11 +348,19 @@ class _Connection(asyncio.Protocol):
             return
         self.answer = None
         unsent = self.transport.get_write_buffer_size()
-        if answer.is_complete and answer.is_reusable and self.is_open and not unsent:
+        is_over = answer.is_complete and answer.is_reusable and answer.is_sent
+        if is_over and self.is_open and not unsent:
             self.resume()
             self._client.release(self)
         else:
             self.drop()
+
+    def drained(self) -> asyncio.Future[None] | None:
+        """Return None while upstream keeps up, else what is done once it has, or is gone."""
+        if not self._is_stalled:
+            return None
+        self._drained = self.loop.create_future()
+        return self._drained
 
     def drop(self) -> None:
         """Close at once."""
@@ -343,6 +388,7 @@ class _Answer(Exchange):
         "_connection",
         "_deadline",
         "_is_framed",
+        "_sender",
         "_timeouts",
         "_total_at",
         "_waiter",
@@ -355,6 +401,7 @@ class _Answer(Exchange):
         "is_begun",
         "is_complete",
         "is_reusable",
+        "is_sent",
         "pieces",
         "status",
     )
@@ -371,6 +418,8 @@ class _Answer(Exchange):
         self._waiter: asyncio.Future[None] | None = None
         self._waiting: Awaitable[None] | None = None  # what `write` wants to be awaited
         self._write: Write | None = None
+        self._sender: asyncio.Task[None] | None = None
+        self.is_sent = True  # False while more of the request's body is to come
         self.has_bytes = False
         self.headers = {}
         self.is_begun = False  # True once the head is here
@@ -383,17 +432,53 @@ class _Answer(Exchange):
 
     # The exchange
 
-    async def begin(self, message: bytes) -> None:
+    async def begin(self, message: bytes, body: StreamedBody | None = None) -> None:
         """Send, and wait for the head, or for `failure`."""
         connection = self._connection
         self._expect(self._timeouts.first_byte_s)
         connection.transport.write(message)
+        if body is not None:
+            self.is_sent = False
+            self._sender = connection.loop.create_task(self._send(body))
         try:
             while not self.is_begun and self.failure is None:
                 await self._news()
         except BaseException:
-            connection.release(self)
+            self.close()
             raise
+        if self.status >= 300:
+            self._stop_sending()
+
+    async def _send(self, body: StreamedBody) -> None:
+        """Send a body as it comes; what it raises is this exchange's failure."""
+        self._deadline = self._total_at
+        try:
+            async for piece in body.checked():
+                await self._pass_on(_chunk(piece) if body.length is None else piece)
+            if body.length is None:
+                await self._pass_on(_LAST_CHUNK)
+        except Exception as error:  # noqa: BLE001 - raised again where the answer is awaited
+            self.fail(error)
+            self._connection.drop()
+            return
+        self.is_sent = True
+        if not self.is_begun:
+            self._expect(self._timeouts.first_byte_s)
+
+    async def _pass_on(self, data: bytes) -> None:
+        """Write, and wait until upstream has taken enough of it; then the next piece may take its time."""
+        self._connection.transport.write(data)
+        waiting = self._connection.drained()
+        if waiting is not None:
+            if not self.is_begun:
+                self._expect(self._timeouts.first_byte_s)
+            await waiting
+        if not self.is_begun:
+            self._deadline = self._total_at
+
+    def _stop_sending(self) -> None:
+        if self._sender is not None and not self._sender.done():
+            self._sender.cancel()
 
     @override
     async def read(self, limit: int) -> bytes:
@@ -427,6 +512,7 @@ class _Answer(Exchange):
     @override
     def close(self) -> None:
         self._write = None
+        self._stop_sending()
         self._connection.release(self)
 
     async def _let_drain(self, waiting: Awaitable[None]) -> None:
@@ -546,15 +632,31 @@ class _ClosedSilentlyError(Exception):
     """The connection was closed before any byte of an answer."""
 
 
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
+def _chunk(piece: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(piece), piece)
+
+
+def _head(target: Target, headers: Sequence[tuple[str, str]], length: int | None) -> bytes:
+    coding = b"Transfer-Encoding: chunked" if length is None else b"Content-Length: %d" % length
+    return b"%b%b%b\r\n\r\n" % (target.head, _lines(headers), coding)
+
+
 def _message(target: Target, headers: Sequence[tuple[str, str]], body: bytes) -> bytes:
     if not headers:
         return b"%bContent-Length: %d\r\n\r\n%b" % (target.head, len(body), body)
+    return b"%b%bContent-Length: %d\r\n\r\n%b" % (target.head, _lines(headers), len(body), body)
+
+
+def _lines(headers: Sequence[tuple[str, str]]) -> bytes:
     extra = ""
     for name, value in headers:
         if "\r" in value or "\n" in value or "\r" in name or "\n" in name:
             raise ValueError("a header of a request to a provider holds a line break")
         extra += f"{name}: {value}\r\n"
-    return b"%b%bContent-Length: %d\r\n\r\n%b" % (target.head, extra.encode("latin-1"), len(body), body)
+    return extra.encode("latin-1")
 
 
 def _reason(error: BaseException) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import ssl
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from typing import TypeVar
 
 import aiohttp
@@ -14,7 +14,7 @@ from typing_extensions import override
 from yarl import URL
 
 from ..vocabulary import Timeouts
-from .base import Client, Exchange, Origin, Target, Write
+from .base import Client, Exchange, Origin, StreamedBody, Target, Write
 from .deadline import timeout
 from .failures import broken, cut_short, timed_out, too_long, unreachable
 
@@ -24,6 +24,8 @@ _MAX_HEADER_BYTES = 65536
 _LONG_BYTES = 1024 * 1024
 """Above this aiohttp wants a body in pieces."""
 _NEVER = float("inf")
+_LOOK_S = 0.25
+"""How often an upload's deadline is looked at, which moves while it is sent."""
 
 
 class StockClient(Client):
@@ -66,30 +68,74 @@ class StockClient(Client):
         except BaseException as error:
             self._leave(pool)
             raise _fault_of(origin, error) from error
-        exchange = _StockExchange(self, pool, origin, response, clock)
+        return self._exchange(pool, origin, response, clock)
+
+    @override
+    async def upload(
+        self,
+        target: Target,
+        headers: Sequence[tuple[str, str]],
+        body: StreamedBody,
+        timeouts: Timeouts,
+    ) -> Exchange:
+        origin = target.origin
+        pool = self._pool(origin)
+        if pool.uploads is None:
+            pool.uploads = self._session(origin, keeps=False)
+        clock = _Clock(timeouts)
+        feeder = _Feeder(body, clock)
+        pool.in_use += 1
+        try:
+            own = CIMultiDict([*target.headers, *headers])
+            if body.length is not None:
+                own["Content-Length"] = str(body.length)
+            asking = self._ask(pool.uploads, target, own, feeder.pieces(), clock)
+            response = await feeder.limit(asyncio.ensure_future(asking))
+        except BaseException as error:
+            self._leave(pool)
+            raise feeder.failure or _fault_of(origin, error) from error
+        return self._exchange(pool, origin, response, clock, feeder)
+
+    def _exchange(
+        self,
+        pool: _Pool,
+        origin: Origin,
+        response: aiohttp.ClientResponse,
+        clock: _Clock,
+        feeder: _Feeder | None = None,
+    ) -> Exchange:
+        exchange = _StockExchange(self, pool, origin, response, clock, feeder)
         if exchange.headers.get(b"content-encoding", b"identity").lower() not in (b"", b"identity"):
             exchange.close()
             raise broken(origin, "an answer that is compressed, unasked")
         return exchange
 
+    async def _ask(
+        self,
+        session: aiohttp.ClientSession,
+        target: Target,
+        headers: CIMultiDict[str],
+        data: object,
+        clock: _Clock,
+    ) -> aiohttp.ClientResponse:
+        return await session.request(
+            target.method,
+            URL(f"{target.origin.scheme}://{target.origin.authority}{target.path}", encoded=True),
+            data=data,
+            headers=headers,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=clock.connect_s),
+        )
+
     async def _respond(
         self, pool: _Pool, target: Target, headers: CIMultiDict[str], body: bytes, clock: _Clock
     ) -> aiohttp.ClientResponse:
         """Ask; once more where a pooled connection may have been closed meanwhile."""
-        url = URL(f"{target.origin.scheme}://{target.origin.authority}{target.path}", encoded=True)
         for may_be_stale in (pool.has_idle, False):
             try:
-                return await clock.limit(
-                    pool.session.request(
-                        target.method,
-                        url,
-                        data=io.BytesIO(body) if len(body) > _LONG_BYTES else body,
-                        headers=headers,
-                        allow_redirects=False,
-                        timeout=aiohttp.ClientTimeout(total=None, sock_connect=clock.connect_s),
-                    ),
-                    clock.first_byte_s,
-                )
+                data = io.BytesIO(body) if len(body) > _LONG_BYTES else body
+                asking = self._ask(pool.session, target, headers, data, clock)
+                return await clock.limit(asking, clock.first_byte_s)
             except aiohttp.ClientConnectorError:
                 raise
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
@@ -108,7 +154,7 @@ class StockClient(Client):
     async def close(self) -> None:
         pools, self._pools = list(self._pools.values()), {}
         for pool in pools:
-            await pool.session.close()
+            await pool.close()
         await asyncio.gather(*self._closing)
 
     def _pool(self, origin: Origin) -> _Pool:
@@ -117,10 +163,13 @@ class StockClient(Client):
             pool = self._pools[origin] = _Pool(self._session(origin))
         return pool
 
-    def _session(self, origin: Origin) -> aiohttp.ClientSession:
+    def _session(self, origin: Origin, *, keeps: bool = True) -> aiohttp.ClientSession:
         context: ssl.SSLContext | bool = True if self._ssl_context is None else self._ssl_context
         connector = aiohttp.TCPConnector(
-            limit=0, keepalive_timeout=self._max_idle_s, ssl=context if origin.verify_tls else False
+            limit=0,
+            keepalive_timeout=self._max_idle_s if keeps else None,
+            force_close=not keeps,
+            ssl=context if origin.verify_tls else False,
         )
         return aiohttp.ClientSession(
             connector=connector,
@@ -141,16 +190,17 @@ class StockClient(Client):
 
     def _close_if_unused(self, pool: _Pool) -> None:
         if pool.is_retired and not pool.in_use:
-            task = asyncio.ensure_future(pool.session.close())
+            task = asyncio.ensure_future(pool.close())
             self._closing.add(task)
             task.add_done_callback(self._closing.discard)
 
 
 class _Pool:
-    """The connections to one origin."""
+    """The connections to one origin. `uploads` makes those that carry one request alone."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self.session = session
+        self.uploads: aiohttp.ClientSession | None = None
         self.in_use = 0
         self.is_retired = False  # True once no new request comes
 
@@ -162,10 +212,17 @@ class _Pool:
 
     @property
     def open_connections(self) -> int:
-        connector = self.session.connector
-        if connector is None:
-            return 0
-        return len(connector._acquired) + sum(map(len, connector._conns.values()))
+        connectors = [each.connector for each in (self.session, self.uploads) if each is not None]
+        return sum(
+            len(each._acquired) + sum(map(len, each._conns.values()))
+            for each in connectors
+            if each is not None
+        )
+
+    async def close(self) -> None:
+        for session in (self.session, self.uploads):
+            if session is not None:
+                await session.close()
 
 
 class _Clock:
@@ -176,13 +233,59 @@ class _Clock:
         self.connect_s = timeouts.connect_s
         self.first_byte_s = timeouts.first_byte_s
         self.idle_s = timeouts.idle_s
-        self._end = _NEVER if timeouts.total_s is None else self._loop.time() + timeouts.total_s
+        self.end = _NEVER if timeouts.total_s is None else self._loop.time() + timeouts.total_s
 
     async def limit(self, awaitable: Awaitable[T], seconds: float | None) -> T:
         """Wait no longer than this, nor beyond the total."""
-        left = min(_NEVER if seconds is None else seconds, self._end - self._loop.time())
+        left = min(_NEVER if seconds is None else seconds, self.end - self._loop.time())
         async with timeout(None if left == _NEVER else max(0.0, left)):
             return await awaitable
+
+
+class _Feeder:
+    """Hands a body to aiohttp, and knows for how long to wait: not while the next piece is awaited."""
+
+    def __init__(self, body: StreamedBody, clock: _Clock) -> None:
+        self._body = body
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._deadline = self._from_now()
+        self.is_done = False
+        self.failure: Exception | None = None
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        try:
+            async for piece in self._body.checked():
+                self._deadline = self._from_now()
+                yield piece
+                self._deadline = self._clock.end
+        except Exception as error:  # what aiohttp makes of it says less
+            self.failure = error
+            raise
+        self.is_done = True
+        self._deadline = self._from_now()
+
+    async def limit(self, asking: asyncio.Future[aiohttp.ClientResponse]) -> aiohttp.ClientResponse:
+        """Wait for the answer's head; TimeoutError when upstream is too slow for it."""
+        try:
+            while not asking.done():
+                left = self._deadline - self._loop.time()
+                if left <= 0:
+                    raise TimeoutError
+                await asyncio.wait({asking}, timeout=min(left, _LOOK_S))
+            return asking.result()
+        finally:
+            if not asking.done():
+                asking.cancel()
+                await asyncio.wait({asking})
+
+    def _from_now(self) -> float:
+        first_byte_s = self._clock.first_byte_s
+        return (
+            self._clock.end
+            if first_byte_s is None
+            else min(self._clock.end, self._loop.time() + first_byte_s)
+        )
 
 
 class _StockExchange(Exchange):
@@ -193,8 +296,10 @@ class _StockExchange(Exchange):
         origin: Origin,
         response: aiohttp.ClientResponse,
         clock: _Clock,
+        feeder: _Feeder | None = None,
     ) -> None:
         self._client, self._pool, self._origin = client, pool, origin
+        self._feeder = feeder
         self._response = response
         self._clock = clock
         self._is_closed = False
@@ -232,7 +337,8 @@ class _StockExchange(Exchange):
         if self._is_closed:
             return
         self._is_closed = True
-        if not self._response.content.at_eof():
+        is_sending = self._feeder is not None and not self._feeder.is_done
+        if is_sending or not self._response.content.at_eof():
             self._response.close()
         self._response.release()
         self._client.leave(self._pool)

@@ -7,6 +7,7 @@ embedding of ten tokens to nothing. Both are exact.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -18,6 +19,9 @@ PICO_PER_MTOK = 1_000_000
 
 USUAL_S = 10
 """How long a request is thought to take where its time is paid."""
+
+USUAL_UNITS = {"audio_seconds": 60}
+"""How many of a unit a request is thought to take, where that is not one."""
 
 CONFIGURED = "configuration"
 REPORTED = "provider"
@@ -104,7 +108,7 @@ class Period:
 class Tariff:
     """One list of rates. `above` are pairs of a length and the rates of *all* tokens of a request whose
     input is longer, ascending. `request` and `second` are picodollars for each request and each second
-    that it took.
+    that it took, `units` for each of what those fields of a usage count.
     """
 
     rates: Rates
@@ -112,6 +116,7 @@ class Tariff:
     request: int = 0
     second: int = 0
     period: Period = field(default_factory=Period)
+    units: Mapping[str, int] = field(default_factory=dict)
 
     def rates_for(self, input_tokens: int) -> Rates:
         """Return the rates for an input of this length."""
@@ -126,7 +131,17 @@ class Tariff:
     @property
     def is_free(self) -> bool:
         """Say whether nothing costs anything."""
-        return not (self.request or self.second or self.needs_tokens)
+        return not (self.request or self.second or any(self.units.values()) or self.needs_tokens)
+
+    def units_pico(self, usage: Usage | None) -> int | None:
+        """Return what the units of a usage cost; None where one that has a price was not told."""
+        cost = 0
+        for unit, rate in self.units.items():
+            count = None if usage is None else getattr(usage, unit)
+            if count is None and rate:
+                return None
+            cost += round((count or 0) * rate)
+        return cost
 
     @property
     def needs_tokens(self) -> bool:
@@ -164,6 +179,11 @@ class Price:
         if tariff is None:
             return None
         cost = tariff.request + round(tariff.second * took_s)
+        if tariff.units:
+            units = tariff.units_pico(usage)
+            if units is None:
+                return None
+            cost += units
         if usage is not None and not _lacks(usage, tariff):
             cost += tariff.rates_for(usage.input_tokens or 0).cost_of(usage)
         elif tariff.needs_tokens:
@@ -181,6 +201,7 @@ class Price:
             + tariff.second * USUAL_S
             + input_tokens * rates.input
             + output_tokens * rates.output
+            + sum(rate * USUAL_UNITS.get(unit, 1) for unit, rate in tariff.units.items())
         )
         return max(1, (pico + 500) // 1000)
 

@@ -255,6 +255,24 @@ def test_curl_sample_is_the_same_call(page: Browser, stub: Stub) -> None:
     assert "Authorization: Bearer $JUPYTERHUB_API_TOKEN" in words
 
 
+@pytest.mark.parametrize(
+    ("operation", "fields"),
+    [("createTranscription", ["model=…", "file=@FILE"]), ("varyImage", ["model=…", "image=@FILE"])],
+)
+def test_form_is_shown_and_not_sent(page: Browser, stub: Stub, operation: str, fields: list[str]) -> None:
+    page.go(operation)
+    words = shlex.split(code_of(page, "curl"))
+    assert [words[i + 1] for i, word in enumerate(words) if word == "-F"] == fields
+    assert page.driver.find_elements(By.ID, "send") == []
+    assert stub.seen == []
+
+
+def test_operation_with_json_or_a_form_is_tried_with_json(page: Browser) -> None:
+    page.go("editImage")
+    assert body_of(page)["prompt"] == "Make it blue"
+    assert page.find("#send").is_displayed()
+
+
 def test_operation_without_a_body(page: Browser) -> None:
     page.go("listModels").click("#send")
     page.wait_text("#status", "Done")

@@ -193,6 +193,8 @@ def test_prices() -> None:
     assert tariff.request == 10**9
     assert tariff.above == ((100, {"input": 5_000_000}), (200, {"input": 6_000_000}))
     assert tariff.minutes == (990, 30)
+    (tariff,) = priced({"per_image": 0.04, "per_audio_minute": "0.006", "per_search_unit": 0.002})
+    assert tariff.units == {"images": 4 * 10**10, "audio_seconds": 10**8, "search_units": 2 * 10**9}
     assert len(priced([{"per_second": 0.0008}, {"per_second": 0.0004, "hours": "0:00-6:00"}])) == 2
 
 
@@ -206,6 +208,7 @@ def test_prices() -> None:
         ([], "endpoints[0].price", "must not be an empty list"),
         ({"input_per_mtok": -1}, "endpoints[0].price.input_per_mtok", "amount of dollars"),
         ({"input_per_mtok": "x"}, "endpoints[0].price.input_per_mtok", "amount of dollars"),
+        ({"per_image": "x"}, "endpoints[0].price.per_image", "amount of dollars"),
         ({"input_per_token": 1}, "endpoints[0].price.input_per_token", "is not a key"),
         ({"per_request": 1, "hours": "25:00-1:00"}, "endpoints[0].price.hours", "times of the day"),
         ({"per_request": 1, "above": {}}, "endpoints[0].price.above", "must be a list"),

@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jupyterhub_ai_gateway.dialects.opening import FORMATS, close_request, open_request
-from jupyterhub_ai_gateway.dialects.policy import REASONS, REFUSE, REFUSE_SHARED_TOOLS, UNSTORED
+from jupyterhub_ai_gateway.dialects.policy import (
+    REASONS,
+    REFUSE,
+    REFUSE_FILE_IDS,
+    REFUSE_SHARED_TOOLS,
+    UNSTORED,
+)
 from jupyterhub_ai_gateway.errors import RequestFault
 from jupyterhub_ai_gateway.vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, Operation
 
@@ -165,7 +171,7 @@ def test_store_that_stores_nothing_goes_through() -> None:
 
 
 def test_each_refused_field_has_its_reason() -> None:
-    refusing = (REFUSE, UNSTORED, REFUSE_SHARED_TOOLS)
+    refusing = (REFUSE, UNSTORED, REFUSE_SHARED_TOOLS, REFUSE_FILE_IDS)
     refused = {
         name for format_ in FORMATS.values() for name, verb in format_.verbs.items() if verb in refusing
     }

@@ -32,6 +32,7 @@ from urllib.parse import unquote, urlsplit
 
 from typing_extensions import override
 
+from . import media
 from .vendor import (
     BASES,
     OPERATIONS,
@@ -456,6 +457,9 @@ class FakeUpstream:
         if request.method != ("GET" if is_listing else "POST"):
             raise Complaint(405, f"Not allowed to {request.method} on {request.path}")
         if not is_listing:
+            if found["what"] in media.FORMS and media.is_form(request.header("content-type")):
+                media.check_form(found["what"], request.header("content-type"), request.body)
+                return
             if (request.header("content-type") or "").split(";")[0].strip() != "application/json":
                 raise Complaint(400, "Unsupported content type: send application/json.")
             document = parse_strictly(request.body)
@@ -467,6 +471,9 @@ class FakeUpstream:
             return Reply(200, [("Content-Type", "text/plain")], b"hello")
         if found["what"].startswith("models"):
             return self._usual_models(found["what"])
+        if found["what"] in media.OPERATIONS:
+            answer = media.answer_of(found["what"], request.header("content-type"), request.body, self.text)
+            return Reply(200, [*answer.headers, *VENDOR_HEADERS], answer.body)
         document = parse_strictly(request.body)
         if document.get("stream") and found["what"] != "embeddings":
             return Reply.stream(
@@ -666,11 +673,11 @@ class _Line(asyncio.Protocol):
         return taken
 
     async def _read_chunks(self) -> bytes:
-        body = b""
+        body = bytearray()
         while True:
             await self._until(lambda: b"\r\n" in self._unread)
             line = await self._take(self._unread.index(b"\r\n") + 2)
             size = int(line, 16)
             body += (await self._take(size + 2))[:size]
             if size == 0:
-                return body
+                return bytes(body)

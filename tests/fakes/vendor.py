@@ -28,12 +28,20 @@ VENDOR_HEADERS: Headers = (
     ("Server", "fake-vendor"),
 )
 BASES = "/v1|/openai/v1|/openai/deployments/[^/]+"
-OPERATIONS = re.compile(r"(?P<base>.*?)/(?P<what>chat/completions|completions|embeddings|models(?:/.+)?)")
+OPERATIONS = re.compile(
+    r"(?P<base>.*?)/(?P<what>chat/completions|completions|embeddings|models(?:/.+)?|"
+    r"images/(?:generations|edits|variations)|audio/(?:speech|transcriptions|translations)|moderations|rerank)"
+)
 TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 REQUIRED = {
     "chat/completions": ("model", "messages"),
     "completions": ("model", "prompt"),
     "embeddings": ("model", "input"),
+    "images/generations": ("model", "prompt"),
+    "images/edits": ("model", "prompt", "images"),
+    "audio/speech": ("model", "input", "voice"),
+    "moderations": ("model", "input"),
+    "rerank": ("model", "query", "documents"),
 }
 
 

@@ -99,3 +99,13 @@ def test_a_provider_that_tells_costs_is_learned_from() -> None:
     for _ in range(100):
         estimator.learn("chat", "u", b"x", Usage(1, 1, reported_nanousd=5_000), 5, False)
     assert estimator.cost_nanousd("chat") == pytest.approx(5_000, rel=0.1)
+
+
+def test_a_file_is_guessed_by_its_length_and_teaches_nothing_of_texts() -> None:
+    estimator = Estimator()
+    before = estimator.input_tokens("chat", b"x" * 400)
+    for _ in range(100):
+        estimator.learn("chat", "user:alice", b"", Usage(1000, 10), 60, False)
+    assert estimator.input_tokens("chat", b"x" * 400) == before
+    assert estimator.upload_tokens(3_000_000) == 2001
+    assert estimator.upload_tokens(None) == 1001

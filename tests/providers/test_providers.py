@@ -19,16 +19,21 @@ from jupyterhub_ai_gateway.providers.refusals import MAX_MESSAGE_CHARS, clean, r
 from jupyterhub_ai_gateway.providers.registry import Providers
 from jupyterhub_ai_gateway.vocabulary import (
     CHAT,
-    COMPLETIONS,
     COUNT_TOKENS,
     EMBEDDINGS,
+    IMAGE_EDITS,
+    IMAGES,
     MESSAGES,
+    OPENAI_OPERATIONS,
+    RERANK,
     RESPONSES,
+    SPEECH,
+    TRANSCRIPTIONS,
 )
 
 PROVIDERS = Providers.installed()
 KEY = "sk-0123456789abcdef"
-OF_TYPE = {each.endpoint_type: each for each in (CHAT, COMPLETIONS, EMBEDDINGS)}
+OF_TYPE = {each.endpoint_type: each for each in reversed(OPENAI_OPERATIONS)}
 
 
 def made(
@@ -139,7 +144,8 @@ def test_every_row_is_asked_where_it_is(row: Any) -> None:
         )
         base = row.base or f"http://h:1{row.suffix}"
         operation = OF_TYPE[TYPES[kind]]
-        assert provider.url(operation) == f"{base}{operation.path}"
+        if operation is not RERANK or not row.tei_rerank:
+            assert provider.url(operation) == f"{base}{operation.path}"
         headers = dict(provider.headers())
         assert headers["X-Team"] == "ai"
         assert headers.get("Authorization") == (f"Bearer {KEY}" if row.key == "required" else None)
@@ -148,6 +154,31 @@ def test_every_row_is_asked_where_it_is(row: Any) -> None:
     assert row.source or row.name == "openai-compatible"
     for alias in (row.name, *row.aliases):
         assert PROVIDERS.schemas[alias].name == row.name
+
+
+def test_what_a_form_is_is_for_its_request_to_say() -> None:
+    provider = made("vllm", {"api_key": KEY}, "llm/v1/transcriptions")
+    headers = dict(provider.target(TRANSCRIPTIONS).headers)
+    assert "Content-Type" not in headers
+    assert (headers["Accept"], headers["Authorization"]) == ("*/*", f"Bearer {KEY}")
+    assert dict(provider.target(SPEECH).headers)["Content-Type"] == "application/json"
+
+
+def test_azure_is_asked_for_images_where_its_deployment_is() -> None:
+    provider = made("openai", DEPLOYED | {"openai_api_type": "azure"}, "llm/v1/images")
+    assert {IMAGES, IMAGE_EDITS} <= provider.speaks("llm/v1/images")
+    start = "https://me.openai.azure.com/openai/deployments/my%20deploy"
+    assert provider.url(IMAGE_EDITS) == f"{start}/images/edits?api-version=2024-10-21"
+
+
+def test_who_cannot_rank_says_so() -> None:
+    with pytest.raises(ConfigFault, match="openai cannot serve llm/v1/rerank"):
+        made("openai", {"openai_api_key": KEY}, "llm/v1/rerank")
+
+
+def test_tei_ranks_beside_v1() -> None:
+    for base in ("http://tei:80/v1", "http://tei:80"):
+        assert made("tei", {"api_base": base}, "llm/v1/rerank").url(RERANK) == "http://tei:80/rerank"
 
 
 def test_key_of_mlflow_s_name_and_ours_are_one_key() -> None:

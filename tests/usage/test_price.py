@@ -205,3 +205,27 @@ def test_an_estimate_is_0_only_for_what_is_free() -> None:
     assert tiny.estimate_nanousd(0, 0) == 1
     assert Price((Tariff(Rates.of(), second=5),), "configuration").estimate_nanousd(0, 0) >= 1
     assert Price((Tariff(Rates.of()),), "configuration").estimate_nanousd(10**6, 10**6) == 0
+
+
+MEASURED = Tariff(Rates.of(), units={"images": 4 * 10**10, "audio_seconds": 10**8, "search_units": 0})
+
+
+@pytest.mark.parametrize(
+    ("usage", "cost"),
+    [
+        (Usage(images=2, audio_seconds=0.0), 80_000_000),
+        (Usage(images=0, audio_seconds=90.5), 9_050_000),
+        (Usage(images=1, audio_seconds=1.0, search_units=5), 40_100_000),
+        (Usage(images=1), None),  # how long a recording was, nobody has told
+        (Usage(5, 7), None),
+        (None, None),
+    ],
+)
+def test_units_cost_what_they_count_and_nobody_guesses_them(usage: Usage | None, cost: int | None) -> None:
+    assert Price((MEASURED,), "x").cost_nanousd(usage, 1.0) == cost
+
+
+def test_units_are_thought_of_before_they_are_counted() -> None:
+    assert Price((MEASURED,), "x").estimate_nanousd(1, 1) == 40_000_000 + 60 * 100_000
+    assert not MEASURED.is_free
+    assert Tariff(Rates.of(), units={"images": 0}).is_free

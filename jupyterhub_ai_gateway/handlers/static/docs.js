@@ -191,8 +191,15 @@ const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 function curlSample(operation, url, body, text) {
   const lines = [`curl ${body?.stream ? "-N " : ""}${shell(url)}`];
   if (operation["x-required-scope"]) lines.push('-H "Authorization: Bearer $JUPYTERHUB_API_TOKEN"');
-  if (operation.method === "POST") lines.push('-H "Content-Type: application/json"', `-d ${shell(text)}`);
+  if (operation.isForm) lines.push(...formSample(operation));
+  else if (operation.method === "POST") lines.push('-H "Content-Type: application/json"', `-d ${shell(text)}`);
   return `${lines.join(" \\\n  ")}\n`;
+}
+
+/** Write the fields that a form needs, the model before the file. */
+function formSample(operation) {
+  const needed = operation.fields.filter((field) => field.isRequired || field.name === "model");
+  return needed.map((field) => `-F ${field.name}=${field.isFile ? "@FILE" : `'…'`}`);
 }
 
 // ---------------------------------------------------------------- answers
@@ -344,12 +351,15 @@ function operationsOf(spec) {
     METHODS.filter((method) => item[method]).map((method) => {
       const operation = { ...item[method], path, method: method.toUpperCase() };
       const content = operation.requestBody?.content["application/json"];
-      const schema = resolve(spec, content?.schema);
+      const form = operation.requestBody?.content["multipart/form-data"];
+      operation.isForm = Boolean(form) && !content;
+      const schema = resolve(spec, (content ?? form)?.schema);
       operation.examples = Object.values(content?.examples ?? {});
       operation.fields = Object.entries(schema.properties ?? {}).map(([name, property]) => ({
         name,
         type: typeName(spec, property),
         isRequired: (schema.required ?? []).includes(name),
+        isFile: resolve(spec, property).format === "binary",
         text: resolve(spec, property).description ?? "",
       }));
       operation.answers = Object.entries(operation.responses).map(([status, answer]) => [status, resolve(spec, answer)]);
@@ -360,7 +370,16 @@ function operationsOf(spec) {
 
 // ---------------------------------------------------------------- models
 
-const KINDS = { createChatCompletion: "llm/v1/chat", createCompletion: "llm/v1/completions", createEmbedding: "llm/v1/embeddings" };
+const KINDS = {
+  createChatCompletion: "llm/v1/chat",
+  createCompletion: "llm/v1/completions",
+  createEmbedding: "llm/v1/embeddings",
+  createImage: "llm/v1/images",
+  editImage: "llm/v1/images",
+  createSpeech: "llm/v1/speech",
+  createModeration: "llm/v1/moderations",
+  rerank: "llm/v1/rerank",
+};
 
 /** Say whether a model serves an operation, as far as its entry tells. */
 function suits(model, operationId) {
@@ -421,6 +440,10 @@ class Workbench {
     if (operation.examples.length) this.form.append(...this.#bodyEditor());
     this.sendButton = h("button", { type: "submit", class: "primary", id: "send" }, "Send");
     this.stopButton = h("button", { type: "button", id: "stop", disabled: true, onclick: () => this.abort?.abort() }, "Stop");
+    if (operation.isForm) {
+      this.form.append(h("p", { class: "note" }, "A form with a file is sent by a program, as below."));
+      return;
+    }
     this.form.append(h("div", { class: "actions" }, this.sendButton, this.stopButton, h("span", { class: "note keys" }, "Ctrl + Enter sends, Esc stops")));
     this.form.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.#send(event);
@@ -618,7 +641,9 @@ class Workbench {
   }
 
   async #receive(response) {
-    const isStream = (response.headers.get("Content-Type") ?? "").includes("event-stream");
+    const type = response.headers.get("Content-Type") ?? "";
+    if (type.startsWith("audio/")) return this.#takeSound(response, type);
+    const isStream = type.includes("event-stream");
     const decoder = new TextDecoder();
     const events = new EventReader();
     const pieces = [];
@@ -633,6 +658,18 @@ class Workbench {
       this.#renderSoon();
     }
     if (!isStream) this.#takeWhole(pieces.join(""), response);
+  }
+
+  /** Say how much sound came; what it is, no text can tell. */
+  async #takeSound(response, type) {
+    let length = 0;
+    for (const reader = response.body.getReader(); ; ) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      this.firstByte ??= performance.now();
+      length += value.length;
+    }
+    this.answer.take(`Sound, ${type}: ${length} bytes.`);
   }
 
   #takeEvent(data) {
