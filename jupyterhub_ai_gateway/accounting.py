@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Sequence
 
-from .dialects.dialect import ANTHROPIC, DIALECT_OF
+from .dialects.dialect import ANTHROPIC, DIALECT_OF, GEMINI
 from .errors import Draining
 from .limits import Admission, Gate
 from .storage import AttemptRow, Counter, RequestRow
@@ -163,12 +163,12 @@ def _did_work(outcome: Outcome) -> bool:
 def _completed(usage: Usage | None, guess: Usage, operation: Operation) -> Usage:
     """Join what was told of an answer that was cut with what is guessed of it.
 
-    Anthropic tells the input at the start of a stream, with an output that has hardly begun; OpenAI's
-    format tells all of it at the end.
+    Anthropic tells the input at the start of a stream, with an output that has hardly begun, and Google
+    tells again with each piece what there is so far; OpenAI's format tells all of it at the end.
     """
     if usage is None:
         return guess
-    if DIALECT_OF[operation] is not ANTHROPIC:
+    if DIALECT_OF[operation] not in (ANTHROPIC, GEMINI):
         return usage
     output = max(usage.output_tokens or 0, guess.output_tokens or 0)
     into = guess.input_tokens if usage.input_tokens is None else usage.input_tokens

@@ -13,18 +13,19 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import random
-from typing import Protocol
+from typing import Protocol, cast
 
 from .accounting import CALLER_LEFT, Outcome, settle
 from .auth import TokenResolver
 from .dialects.anthropic import allowed_betas
 from .dialects.bridge import BridgeTap, Crossing
-from .dialects.dialect import ANTHROPIC, DIALECT_OF, OPENAI, Dialect
+from .dialects.dialect import ANTHROPIC, DIALECT_OF, GEMINI_ARRAY, OPENAI, Dialect
 from .dialects.faults import JSON, fault_headers
+from .dialects.gemini import ArrayTap
 from .dialects.media import MediaTap, passed_type
 from .dialects.mlflow import MlflowForm
 from .dialects.openai_answer import with_encoding
-from .dialects.openai_stream import KEEP_ALIVE, StreamTap, data_of
+from .dialects.openai_stream import StreamTap, data_of
 from .dialects.opening import (
     Asked,
     close_request,
@@ -49,6 +50,7 @@ from .errors import (
 from .limits import Admission, Demand, Estimate, Gate, StoreUnavailable
 from .metrics import Cell, Metrics
 from .passage import Passage
+from .providers.base import Provider
 from .router import Catalogue, Deployment, Endpoint
 from .router.health import is_its_own_fault
 from .uploads import Holding, Upload
@@ -76,11 +78,12 @@ MAX_REFUSAL_BYTES = 64 * 1024
 MAX_HELD_BYTES = 256 * 1024
 MAX_HELD_PIECES = 64
 """How much of a stream without content is held while another deployment could take over."""
+EVENTS, ARRAY = "events", "array"
+"""How a path asks for a stream."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
 """Before all deployments are tried again: any time up to these, as much as chance says."""
 
 STREAM: Headers = (
-    ("Content-Type", "text/event-stream; charset=utf-8"),
     ("Cache-Control", "no-cache"),
     ("X-Accel-Buffering", "no"),
 )
@@ -115,7 +118,8 @@ class Call:
     `betas` is what its dialect's `beta_header` says, for the provider to hear; `path_model` is the model
     where the path names it; `project` is the group of the caller's that is to pay, None for the usual one;
     `provider` is the only one that may serve it, None for any. `upload` is a form that is still arriving;
-    then `body` is empty.
+    then `body` is empty. `path_streams` is what the path says of a stream: "events", an "array", or "" for
+    nothing.
     """
 
     operation: Operation
@@ -130,6 +134,12 @@ class Call:
     """How the body is read where the path is one of MLflow's."""
     provider: str | None = None
     upload: Upload | None = None
+    path_streams: str = ""
+
+    @property
+    def dialect(self) -> Dialect:
+        """Return the format in which the caller is answered."""
+        return GEMINI_ARRAY if self.path_streams == ARRAY else DIALECT_OF[self.operation]
 
 
 @dataclass(slots=True)
@@ -180,11 +190,7 @@ class Gateway:
         try:
             caller = await self.identify(call)
             named = rooms.clock()
-            if call.upload is not None:
-                asked = await call.upload.open(call.operation, call.path_model)
-            else:
-                opener = open_request if call.form is None else call.form.open
-                asked = opener(call.operation, call.body, call.path_model)
+            asked = await _open(call)
             name = asked.asked_model or self.catalogue.usual_name(call.operation, caller)
             offer = self.catalogue if call.provider is None else self.catalogue.at(call.provider)
             endpoint = offer.endpoint(name, call.operation, caller)
@@ -272,7 +278,7 @@ class _Serving:
     """The format in which the caller is answered."""
 
     def __post_init__(self) -> None:
-        self.dialect = DIALECT_OF[self.call.operation]
+        self.dialect = self.call.dialect
         if self.told is not None and self.told.clamped:
             self.headers.append(("x-ai-gateway-clamped-params", ", ".join(self.told.clamped)))
 
@@ -321,7 +327,7 @@ class _Serving:
             return Estimate(into, 0, 0)
         out = 0
         if self.call.operation not in (EMBEDDINGS, MODERATIONS, RERANK):
-            out = estimator.output_tokens(name, self.caller.key, self.asked.fields)
+            out = estimator.output_tokens(name, self.caller.key, self.asked.tuning)
         deployment = self.endpoint.deployment
         if deployment.price is not None:
             return Estimate(into, out, deployment.price.estimate_nanousd(into, out))
@@ -452,8 +458,9 @@ class _Serving:
             fields = form_fields(asked, deployment.sent_model, self._pseudonym, provider.amend)
             kind, form = call.upload.sent(*fields)
             return provider.upload(client, target, form, timeouts, [("Content-Type", kind)])
-        said = JSON if call.operation in UPLOADS else self._said_by_caller()
-        return provider.send(client, target, self._body(deployment), timeouts, said)
+        body = self._body(deployment)
+        said = JSON if call.operation in UPLOADS else self._said_by_caller(provider)
+        return provider.send(client, target, body, timeouts, said)
 
     async def _pass(self, exchange: Exchange, deployment: Deployment) -> None:
         """Let an answer through that is a stream of events, JSON, or something else of its operation."""
@@ -555,12 +562,18 @@ class _Serving:
             ("x-ai-gateway-attempts", str(outcome.attempts)),
         )
 
-    def _said_by_caller(self) -> Headers:
+    def _said_by_caller(self, provider: Provider) -> Headers:
         """Return the one header of the caller's that the provider may hear, less what reaches too far."""
         name, value = self.dialect.beta_header, self.call.betas
         if name is None or not value:
             return ()
+        if self.crossing is not None:
+            self.crossing.dropped.append(name)  # another format's host does not know it
+            return ()
         kept, dropped = allowed_betas(value)
+        if provider.betas is not None:
+            dropped += [word for word in kept if word not in provider.betas]
+            kept = [word for word in kept if word in provider.betas]
         if dropped:
             self.headers.append(("x-ai-gateway-dropped-params", f"{name}: {', '.join(dropped)}"))
         return ((name, ",".join(kept)),) if kept else ()
@@ -654,11 +667,13 @@ class _Stream:
         """Expect the answer of a deployment, in the place of one that failed."""
         self._deployment = deployment
         serving = self._serving
-        self.tap: StreamTap | MediaTap | BridgeTap
+        self.tap: StreamTap | MediaTap | BridgeTap | ArrayTap
         if serving.crossing is None:
             self.tap = serving.dialect.tap(serving.asked)
         else:
             self.tap = serving.crossing.tap(lambda body: deployment.provider.refusal(500, {}, body))
+        if serving.dialect.is_array:
+            self.tap = ArrayTap(cast(StreamTap | BridgeTap, self.tap))
         self._held: list[bytes] | None = [] if holds else None
         self._held_bytes = 0
 
@@ -710,7 +725,8 @@ class _Stream:
         try:
             if self.has_content and not self.tap.is_aligned:
                 self._send(b"\n\n")
-            self._send(self._serving.dialect.error_event(fault, self._serving.call.id))
+            event = self._serving.dialect.error_event(fault, self._serving.call.id)
+            self._send(self.tap.last(event, is_first=not self.has_content))
         except _CallerGone:
             return
         self._serving.reply.end()
@@ -742,7 +758,10 @@ class _Stream:
     def _begin(self) -> None:
         serving = self._serving
         self.is_begun = True
-        serving.reply.begin(200, [*STREAM, *serving.headers, serving._timing(), *serving._route_headers()])
+        kind = ("Content-Type", serving.dialect.stream_type)
+        serving.reply.begin(
+            200, [kind, *STREAM, *serving.headers, serving._timing(), *serving._route_headers()]
+        )
 
     def _break_silence(self) -> None:
         silence_s = self._loop.time() - self._spoke
@@ -756,7 +775,7 @@ class _Stream:
         if self._is_full or (self.has_content and not self.tap.is_aligned):
             return
         try:
-            self._send(KEEP_ALIVE)
+            self._send(self._serving.dialect.keep_alive)
         except _CallerGone:
             self.close()  # whoever runs this request is told by the connection
 
@@ -772,6 +791,15 @@ def _apply(parameters: Parameters, call: Call, asked: Asked) -> Told:
 
 class _CallerGone(Exception):  # noqa: N818 - nobody's error
     """Nobody is left to read the answer."""
+
+
+async def _open(call: Call) -> Asked:
+    """Read what the gateway has to know of a request, which may still be arriving."""
+    if call.upload is not None:
+        return await call.upload.open(call.operation, call.path_model)
+    if call.form is not None:
+        return call.form.open(call.operation, call.body, call.path_model)
+    return open_request(call.operation, call.body, call.path_model, path_streams=bool(call.path_streams))
 
 
 async def _refusal(deployment: Deployment, exchange: Exchange) -> Fault:

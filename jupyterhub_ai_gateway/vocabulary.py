@@ -70,7 +70,13 @@ CONVERSE = Operation("converse", "chat:create", "llm/v1/chat", "/converse")
 BEDROCK_EMBED = Operation("bedrock_embed", "embeddings:create", "llm/v1/embeddings", "/invoke")
 """Amazon Bedrock's formats, which nobody calls either."""
 
-COUNTING = frozenset({COUNT_TOKENS, INPUT_TOKENS})
+GENERATE_CONTENT = Operation(
+    "generate_content", "chat:create", "llm/v1/chat", "/models/MODEL:generateContent"
+)
+COUNT_CONTENT = Operation("count_content", "chat:create", "llm/v1/chat", "/models/MODEL:countTokens")
+"""Google's Gemini API: a fourth way. Its paths name the model, and say whether the answer is a stream."""
+
+COUNTING = frozenset({COUNT_TOKENS, INPUT_TOKENS, COUNT_CONTENT})
 """What only counts, and costs nothing."""
 
 IMAGES = Operation("images", "images:create", "llm/v1/images", "/images/generations")

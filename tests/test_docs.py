@@ -55,6 +55,10 @@ def test_yaml_block_is_a_configuration_that_is_taken(text: str, tmp_path: Path) 
         "ANTHROPIC_API_KEY",
         "AWS_ACCESS_KEY_ID",
         "AWS_SECRET_ACCESS_KEY",
+        "AZURE_CLIENT_SECRET",
+        "AZURE_OPENAI_API_KEY",
+        "DATABRICKS_CLIENT_SECRET",
+        "GEMINI_API_KEY",
     )
     environ = dict.fromkeys(names, "sk-example")
     assert parse(document, Providers.installed().schemas, environ).warnings == ()

@@ -292,6 +292,11 @@ def test_environment_of_the_anthropic_clients(managed: Callable[..., Config]) ->
     assert environment == {"ANTHROPIC_BASE_URL": SELF_URL, "ANTHROPIC_AUTH_TOKEN": server_token}
 
 
+def test_environment_of_google_s_clients(managed: Callable[..., Config]) -> None:
+    environment = environment_in(managed(clients=["gemini"]))
+    assert environment == {"GOOGLE_GEMINI_BASE_URL": SELF_URL, "GEMINI_API_KEY": server_token}
+
+
 @pytest.mark.parametrize("section", ["Spawner", "LocalProcessSpawner"])
 @pytest.mark.parametrize("is_lazy", [True, False])
 def test_operators_environment_stays(managed: Callable[..., Config], section: str, is_lazy: bool) -> None:
@@ -384,7 +389,7 @@ def test_address(config_file: Path, hub: dict[str, Any], options: dict[str, Any]
         ({}, {"endpoint_scopes": ["Premium"]}, "endpoint_scopes=….: must be short names"),
         ({}, {"endpoint_scopes": ["full-access"]}, "endpoint_scopes=….: must be short names"),
         ({}, {"endpoint_scopes": "premium"}, "endpoint_scopes=….: must be a list"),
-        ({}, {"clients": ["gemini"]}, "clients=….: must be of openai, anthropic"),
+        ({}, {"clients": ["cohere"]}, "clients=….: must be of openai, anthropic"),
         ({}, {"api_token": "x"}, "api_token=….: is for a gateway that runs by itself"),
         ({}, {"environment": {"KEY": None}}, "environment=….: must have texts only; KEY is NoneType"),
         ({}, {"arguments": "--metrics"}, "arguments=….: must be a list"),

@@ -23,7 +23,7 @@ PROVIDERS = {
     "azure": "azure",
     "anthropic": "anthropic",
     "gemini": "google",
-    "vertex": "google",
+    "vertex_ai": "google",
     "bedrock": "aws",
     "mistral": "mistral",
     "cohere": "cohere",
@@ -65,14 +65,14 @@ def main() -> None:
                 "others": [
                     name
                     for name, other in PROVIDERS.items()
-                    if other in (known[theirs].fallback_model_providers or ()) and name != "vertex"
+                    if other in (known[theirs].fallback_model_providers or ()) and name != "vertex_ai"
                 ],
             }
             for ours, theirs in PROVIDERS.items()
-            if ours != "vertex"
+            if ours != "vertex_ai"
         },
     }
-    table["providers"]["vertex"] = {"models": [], "others": ["gemini", "anthropic"]}
+    table["providers"]["vertex_ai"] = {"models": [], "others": ["gemini", "anthropic"]}
     text = json.dumps(table, separators=(",", ":"), sort_keys=True)
     TARGET.write_text(text.replace('{"id"', '\n{"id"') + "\n", encoding="utf-8")
     print(f"{TARGET}: {sum(len(each['models']) for each in table['providers'].values())} models")

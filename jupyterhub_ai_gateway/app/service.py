@@ -26,7 +26,7 @@ from ..handlers.acceptor import BACKLOG
 from ..handlers.connection import ConnectionLimits, HTTPServer
 from ..handlers.lane import Lane
 from ..handlers.pages import Site
-from ..handlers.routes import admin_application, application, hot_paths
+from ..handlers.routes import HotPaths, admin_application, application
 from ..handlers.tasks import RequestIds, Tasks
 from ..metrics import ConfigurationState, Metrics
 from ..providers.registry import Providers
@@ -181,7 +181,7 @@ class Service:
         app = application(options.hub.prefix, **self._settings())
         delegate: HTTPServerConnectionDelegate = app
         if options.fast_lane:
-            paths = hot_paths(options.hub.prefix)
+            paths = HotPaths(options.hub.prefix)
             delegate = Lane(app, self.gateway, paths, self._ids, self._tasks, options.max_body_bytes)
         sockets = _bind(options.host, options.port)
         self.port = sockets[0].getsockname()[1]

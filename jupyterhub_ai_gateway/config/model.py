@@ -18,7 +18,9 @@ TEXT_TYPES = (CHAT.endpoint_type, COMPLETIONS.endpoint_type, EMBEDDINGS.endpoint
 ENDPOINT_TYPES = tuple(dict.fromkeys(each.endpoint_type for each in OPENAI_OPERATIONS))
 """What an endpoint can be, in names like MLflow's."""
 
-SettingKind = Literal["secret", "text", "url", "choice", "flag", "headers", "whole", "group"]
+SettingKind = Literal[
+    "secret", "text", "url", "choice", "flag", "headers", "whole", "group", "json", "words"
+]
 LimitKey = Literal["user", "endpoint"]
 
 
@@ -29,8 +31,9 @@ class Setting:
     What a provider gets, by kind: "secret" a `Secret`; "text" a str; "url" a str, http or https, without
     query and without a slash at the end; "choice" one of `choices`, which are lower-case; "flag" a bool;
     "headers" a tuple of pairs of a name and a `Secret`, () when there are none; "whole" an int above 0;
-    "group" a mapping that has each of `settings`. A setting that the operator left out is `default` (a str
-    becomes a `Secret` where the kind says so; a group has the defaults of its settings).
+    "group" a mapping that has each of `settings`; "json" a `Secret` that is the text of a JSON object;
+    "words" a tuple of str, of a list or of text with commas. A setting that the operator left out is
+    `default` (a str becomes a `Secret` where the kind says so; a group has the defaults of its settings).
     """
 
     name: str

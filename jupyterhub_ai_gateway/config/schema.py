@@ -379,6 +379,8 @@ def _setting(setting: Setting) -> Schema:
                 "additionalProperties": False,
             }
         ],
+        "json": [*_REFERENCE, {"type": "object"}],
+        "words": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
     }
     allowed: Iterable[Schema] = kinds.get(setting.kind, _REFERENCE)
     schema: Schema = {"anyOf": [*allowed, *([] if setting.required else [{"type": "null"}])]}

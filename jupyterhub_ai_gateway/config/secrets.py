@@ -89,6 +89,10 @@ class Resolver:
         """
         return _key(self._pointed(value, path), path)
 
+    def document(self, value: object, path: str) -> str:
+        """Read a text of any length and any characters, from where `secret` reads keys."""
+        return self._pointed(value, path)
+
     def header(self, value: object, path: str) -> Secret:
         """Read a header's value: text in which `${NAME}` may stand anywhere, or what `secret` takes.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from datetime import date
@@ -148,6 +149,27 @@ def _read_headers(
     return tuple(pairs.values())
 
 
+def _read_json(value: object, path: str, setting: Setting, resolver: Resolver) -> Secret:
+    if isinstance(value, Mapping) and not (len(value) == 1 and {"env", "file"} & set(value)):
+        return Secret(json.dumps(value, default=str))
+    text = resolver.document(value, path)
+    try:
+        document = json.loads(text)
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise ConfigFault(path, "must be a JSON object, or the path of a file with one")
+    return Secret(text)
+
+
+def _read_words(value: object, path: str, setting: Setting, resolver: Resolver) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [word for word in value.split(",") if word.strip()]
+    if not isinstance(value, list) or not all(isinstance(each, str) and each.strip() for each in value):
+        raise ConfigFault(path, f"must be a list of texts, found {kind_of(value)}")
+    return tuple(each.strip() for each in value)
+
+
 def _header_problem(name: object, known: Mapping[str, object]) -> str | None:
     if not isinstance(name, str) or not re.fullmatch(HEADER_NAME, name):
         return "is not the name of a header"
@@ -164,4 +186,6 @@ _READERS: Mapping[SettingKind, Callable[[object, str, Setting, Resolver], object
     "flag": _read_flag,
     "headers": _read_headers,
     "whole": _read_whole,
+    "json": _read_json,
+    "words": _read_words,
 }

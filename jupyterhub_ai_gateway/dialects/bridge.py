@@ -18,6 +18,7 @@ from ..vocabulary import (
     COHERE_CHAT,
     COMPLETIONS,
     CONVERSE,
+    GENERATE_CONTENT,
     MESSAGES,
     RESPONSES,
     SERVING,
@@ -42,6 +43,8 @@ from .codec import (
 from .cohere_back import CohereBack
 from .completions_front import CompletionsFront
 from .converse_back import ConverseBack
+from .gemini_back import GeminiBack
+from .gemini_front import GeminiFront
 from .loss import Loss
 from .messages_back import MessagesBack
 from .messages_front import MessagesFront
@@ -55,6 +58,7 @@ FRONTS: Mapping[Operation, FrontCodec] = {
     COMPLETIONS: CompletionsFront(),
     MESSAGES: MessagesFront(),
     RESPONSES: ResponsesFront(),
+    GENERATE_CONTENT: GeminiFront(),
 }
 BACKS: Mapping[Operation, BackCodec] = {
     CHAT: ChatBack(),
@@ -63,9 +67,10 @@ BACKS: Mapping[Operation, BackCodec] = {
     RESPONSES: ResponsesBack(),
     COHERE_CHAT: CohereBack(),
     SERVING: ServingBack(),
+    GENERATE_CONTENT: GeminiBack(),
 }
 FRONTS_OF: Mapping[str, tuple[Operation, ...]] = {
-    CHAT.endpoint_type: (CHAT, MESSAGES, RESPONSES),
+    CHAT.endpoint_type: (CHAT, MESSAGES, RESPONSES, GENERATE_CONTENT),
     COMPLETIONS.endpoint_type: (COMPLETIONS,),
 }
 """What callers may speak to an endpoint of a type, whatever its deployments speak."""
@@ -198,6 +203,10 @@ class BridgeTap:
         if not self._is_finished:
             raise broken("the stream ends without a reason")
         return b"".join(written) + self._encoder.close()
+
+    def last(self, event: bytes, *, is_first: bool) -> bytes:
+        """Return an event of ours with which the answer ends."""
+        return event
 
     def _read(self, name: str, body: bytes) -> list[bytes]:
         try:

@@ -94,6 +94,7 @@ class Manners:
     takes_cache_key: bool = False
     takes_user: bool = True
     takes_sampling: bool = True
+    takes_call_ids: bool = True
     is_mistral: bool = False
     is_chat: bool = False
     names_model: bool = True

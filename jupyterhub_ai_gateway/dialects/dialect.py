@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import Fault
 from ..vocabulary import (
     CHAT,
     COMPLETIONS,
+    COUNT_CONTENT,
     COUNT_TOKENS,
     EMBEDDINGS,
+    GENERATE_CONTENT,
     INPUT_TOKENS,
     MEDIA,
     MESSAGES,
@@ -20,7 +22,7 @@ from ..vocabulary import (
     RESPONSES,
     Operation,
 )
-from . import anthropic, faults, media, openai_answer, openai_stream, rerank, responses
+from . import anthropic, faults, gemini, media, openai_answer, openai_stream, rerank, responses
 from .media import MediaTap
 from .openai_answer import Answer
 from .openai_stream import StreamTap
@@ -34,7 +36,8 @@ class Dialect:
     The functions for a fault take the request's name as well. `content` finds the event with which an
     answer has begun for good. `id_header` is where the SDKs look for that
     name, besides x-request-id. `beta_header` is what a caller's SDK may say to the provider, None for
-    nothing.
+    nothing. `keep_alive` is what breaks a silence in a stream, `stream_type` the Content-Type of one; with
+    `is_array` it is one JSON array, made of the events.
     """
 
     name: str
@@ -45,6 +48,9 @@ class Dialect:
     content: re.Pattern[bytes]
     id_header: str | None = None
     beta_header: str | None = None
+    keep_alive: bytes = openai_stream.KEEP_ALIVE
+    is_array: bool = False
+    stream_type: str = "text/event-stream; charset=utf-8"
 
 
 OPENAI = Dialect(
@@ -93,6 +99,18 @@ COHERE_RERANK = Dialect(
     media.CONTENT,
 )
 
+GEMINI = Dialect(
+    "gemini",
+    gemini.read_answer,
+    lambda asked: gemini.GeminiTap(),
+    gemini.error_object,
+    gemini.error_event,
+    gemini.CONTENT,
+    keep_alive=gemini.KEEP_ALIVE,
+)
+GEMINI_ARRAY = replace(GEMINI, is_array=True, stream_type="application/json; charset=utf-8")
+"""The same, with a stream that is one JSON array."""
+
 DIALECT_OF: Mapping[Operation, Dialect] = {
     CHAT: OPENAI,
     COMPLETIONS: OPENAI,
@@ -104,4 +122,6 @@ DIALECT_OF: Mapping[Operation, Dialect] = {
     MODERATIONS: OPENAI_MEDIA,
     RERANK: COHERE_RERANK,
     **dict.fromkeys(MEDIA, OPENAI_MEDIA),
+    GENERATE_CONTENT: GEMINI,
+    COUNT_CONTENT: GEMINI,
 }

@@ -12,22 +12,43 @@ from typing import Final
 
 import msgspec
 
-from ..vocabulary import CHAT, COUNT_TOKENS, INPUT_TOKENS, MESSAGES, RESPONSES, Operation
+from ..vocabulary import (
+    CHAT,
+    COUNT_CONTENT,
+    COUNT_TOKENS,
+    GENERATE_CONTENT,
+    INPUT_TOKENS,
+    MESSAGES,
+    RESPONSES,
+    Operation,
+)
 from .canonical import Json
 from .codec import ENVELOPE, decode_json, encode_json, unwrap
+from .gemini_back import NO_SIGNATURE
 
 MARK: Final = ENVELOPE.encode()
+GEMINI_MARK: Final = b'"YWlnMS'
+"""How the same begins in base64, as Gemini's signatures are; what follows depends on the next letter."""
 
 
 def native(operation: Operation, fields: Mapping[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
-    """Return the fields of a request whose body holds `MARK`, without what is not native to its format."""
+    """Return the fields of a request that `is_foreign`, without what is not native to its format."""
     given = dict(fields)
     name, rewrite = _WAYS.get(operation, ("", _as_it_is))
-    if name in given and MARK in bytes(given[name]):
+    if name in given and _is_marked(bytes(given[name])):
         found = decode_json(given[name])
         if isinstance(found, list):
             given[name] = msgspec.Raw(encode_json([item for each in found for item in rewrite(each)]))
     return given
+
+
+def is_foreign(operation: Operation, body: bytes) -> bool:
+    """Say whether a body may hold what a translation has left."""
+    return (GEMINI_MARK if operation in (GENERATE_CONTENT, COUNT_CONTENT) else MARK) in body
+
+
+def _is_marked(raw: bytes) -> bool:
+    return MARK in raw or GEMINI_MARK in raw
 
 
 def _as_it_is(item: Json) -> list[Json]:
@@ -68,10 +89,32 @@ def _chat_message(item: Json) -> list[Json]:
     return [item]
 
 
+def _content(item: Json) -> list[Json]:
+    """Rewrite one of Gemini's contents: foreign thoughts are left out, calls lose their signature."""
+    if not isinstance(item, dict) or not isinstance(item.get("parts"), list):
+        return [item]
+    parts = [part for each in item["parts"] for part in _gemini_part(each)]
+    return [{**item, "parts": parts}] if parts else []
+
+
+def _gemini_part(part: Json) -> list[Json]:
+    names = ("thoughtSignature", "thought_signature")
+    name = next((name for name in names if name in part), "") if isinstance(part, dict) else ""
+    kept = part.get(name) if name else None
+    if not isinstance(kept, str) or not kept.startswith(GEMINI_MARK[1:].decode()):
+        return [part]
+    rest = {key: value for key, value in part.items() if key != name}
+    if "functionCall" in part or "function_call" in part:
+        return [{**rest, name: NO_SIGNATURE}]
+    return [] if part.get("thought") or not part.get("text") else [rest]
+
+
 _WAYS: Mapping[Operation, tuple[str, Callable[[Json], list[Json]]]] = {
     CHAT: ("messages", _chat_message),
     MESSAGES: ("messages", _message),
     COUNT_TOKENS: ("messages", _message),
     RESPONSES: ("input", _item),
     INPUT_TOKENS: ("input", _item),
+    GENERATE_CONTENT: ("contents", _content),
+    COUNT_CONTENT: ("contents", _content),
 }

@@ -97,6 +97,10 @@ class StreamTap:
             return b""
         return DONE if _FINISHED.search(latest) else None
 
+    def last(self, event: bytes, *, is_first: bool) -> bytes:
+        """Return an event of ours with which the answer ends; `is_first` where nothing has been sent."""
+        return event
+
     @property
     def has_error(self) -> bool:
         """Say whether one of the last events is an error, which is how providers fail in a stream."""

@@ -1,4 +1,4 @@
-"""A request, OpenAI's or Anthropic's: opened at its top level only, so that all inside it stays as it came.
+"""A request of a caller's: opened at its top level only, so that all inside it stays as it came.
 
 A key that is there twice, be it spelled with escapes, counts once, and the last one wins, for us and for
 the provider: the body that is sent is always written anew from the fields that were read.
@@ -17,9 +17,11 @@ from ..errors import RequestFault
 from ..vocabulary import (
     CHAT,
     COMPLETIONS,
+    COUNT_CONTENT,
     COUNT_TOKENS,
     COUNTING,
     EMBEDDINGS,
+    GENERATE_CONTENT,
     IMAGE_EDITS,
     IMAGE_VARIATIONS,
     IMAGES,
@@ -33,22 +35,25 @@ from ..vocabulary import (
     TRANSLATIONS,
     Operation,
 )
-from .foreign import MARK, native
+from . import gemini_request
+from .foreign import is_foreign, native
 from .policy import (
     CHAT_VERBS,
     COMPLETIONS_VERBS,
     EMBEDDINGS_VERBS,
+    GEMINI_VERBS,
     IMAGE_EDITS_VERBS,
     IMAGES_VERBS,
+    INNER,
     INPUT_TOKENS_VERBS,
     MESSAGES_VERBS,
     MODERATIONS_VERBS,
     OVERWRITE,
     OVERWRITE_USER_ID,
-    REASONS,
     REFUSE,
     REFUSE_FILE_IDS,
     REFUSE_SHARED_TOOLS,
+    REFUSE_WITHIN,
     RERANK_VERBS,
     RESPONSES_VERBS,
     SHARED_TOOLS,
@@ -56,13 +61,15 @@ from .policy import (
     TRANSCRIPTIONS_VERBS,
     UNSTORED,
     Verbs,
+    refused,
 )
 
 Fields = dict[str, msgspec.Raw]
 
 MAX_MODEL_CHARS = 256
 
-_TELL_USAGE = (MESSAGES, RESPONSES)
+_TELL_USAGE = (MESSAGES, RESPONSES, GENERATE_CONTENT)
+_GEMINI = (GENERATE_CONTENT, COUNT_CONTENT)
 """Their streams always tell usage, so there is nothing to ask for, and nothing to hide."""
 _MLFLOW_LEGACY = {"candidate_count": "n", "text": "input", "texts": "input"}
 _WITHOUT_STREAMS = (EMBEDDINGS, SPEECH, MODERATIONS, RERANK, *COUNTING)
@@ -81,13 +88,17 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """What an operation's request looks like: the field that must be there, of which JSON kinds."""
+    """What an operation's request looks like: the field that must be there, of which JSON kinds.
+
+    Where `instead` is there, the field need not be.
+    """
 
     operation: Operation
     content: str
     kinds: bytes
     kinds_text: str
     verbs: Verbs
+    instead: str | None = None
 
 
 FORMATS: Mapping[Operation, Format] = {
@@ -97,6 +108,10 @@ FORMATS: Mapping[Operation, Format] = {
     MESSAGES: Format(MESSAGES, "messages", b"[", "a list of messages", MESSAGES_VERBS),
     COUNT_TOKENS: Format(COUNT_TOKENS, "messages", b"[", "a list of messages", MESSAGES_VERBS),
     RESPONSES: Format(RESPONSES, "input", b'["', "text or a list", RESPONSES_VERBS),
+    GENERATE_CONTENT: Format(GENERATE_CONTENT, "contents", b"[{", "a list of contents", GEMINI_VERBS),
+    COUNT_CONTENT: Format(
+        COUNT_CONTENT, "contents", b"[{", "a list of contents", GEMINI_VERBS, "generateContentRequest"
+    ),
     INPUT_TOKENS: Format(INPUT_TOKENS, "input", b'["', "text or a list", INPUT_TOKENS_VERBS),
     IMAGES: Format(IMAGES, "prompt", b'"', "text", IMAGES_VERBS),
     IMAGE_EDITS: Format(IMAGE_EDITS, "prompt", b'"', "text", IMAGE_EDITS_VERBS),
@@ -132,27 +147,36 @@ class Asked:
     wants_base64: bool
     is_foreign: bool = False
 
+    @property
+    def tuning(self) -> Fields:
+        """Return the fields that say how long an answer may be, and of how many choices."""
+        is_gemini = self.format.operation is GENERATE_CONTENT
+        return gemini_request.tuning(self.fields) if is_gemini else self.fields
 
-def open_request(operation: Operation, body: bytes, path_model: str | None = None) -> Asked:
+
+def open_request(
+    operation: Operation, body: bytes, path_model: str | None = None, *, path_streams: bool = False
+) -> Asked:
     """Read what the gateway has to know of a request. `RequestFault` says what is wrong with it.
 
-    `path_model` is the model of a path that names one, as MLflow's do; then the body must not.
+    `path_model` is the model of a path that names one, as MLflow's do; then the body must not. Paths of
+    Google's also say whether the answer is a stream: `path_streams`.
     """
     format_ = FORMATS.get(operation)
     if format_ is None:
         text = "This is asked by a form with a file: send it as multipart/form-data."
         raise RequestFault(text, slug="unsupported_content_type", status=415)
     fields = _open(body)
-    if path_model:
+    if operation in _GEMINI:
+        asked_model = gemini_request.put_model(fields, path_model)
+    elif path_model:
         asked_model = _model_of_path(fields, path_model)
     elif operation in _MODEL_OPTIONAL and bytes(fields.get("model", b"null")) == b"null":
         asked_model = ""
     else:
         asked_model = _model(fields.get("model"))
+    is_stream = _is_stream(operation, fields, path_streams=path_streams)
     _require_content(fields, format_)
-    is_stream = operation not in _WITHOUT_STREAMS and _flag(fields, "stream")
-    if operation is SPEECH:
-        is_stream = bytes(fields.get("stream_format", b"")) == b'"sse"'
     return Asked(
         format_,
         fields,
@@ -161,8 +185,16 @@ def open_request(operation: Operation, body: bytes, path_model: str | None = Non
         operation in _TELL_USAGE
         or (is_stream and "stream_options" in fields and _wants_usage(fields["stream_options"])),
         operation is EMBEDDINGS and _is_base64(fields.get("encoding_format")),
-        MARK in body,
+        is_foreign(operation, body),
     )
+
+
+def _is_stream(operation: Operation, fields: Fields, *, path_streams: bool) -> bool:
+    if operation in _GEMINI:
+        return path_streams and operation is GENERATE_CONTENT
+    if operation is SPEECH:
+        return bytes(fields.get("stream_format", b"")) == b'"sse"'
+    return operation not in _WITHOUT_STREAMS and _flag(fields, "stream")
 
 
 def open_form(operation: Operation, model: str | None, path_model: str | None = None) -> Asked:
@@ -243,6 +275,8 @@ def close_translated(
 
 def estimated_count(operation: Operation, tokens: int) -> bytes:
     """Write the answer to a request for a number of tokens, when the number is a guess of ours."""
+    if operation is COUNT_CONTENT:
+        return _encode({"totalTokens": tokens})
     kind = {"object": "response.input_tokens"} if operation is INPUT_TOKENS else {}
     return _encode({**kind, "input_tokens": tokens, "estimated": True})
 
@@ -264,21 +298,23 @@ def _apply(verb: str, name: str, fields: Fields, pseudonym: Callable[[], str]) -
         fields[name] = _with_user_id(fields[name], pseudonym)
     elif verb is UNSTORED:
         if bytes(fields.get(name, b"")) == _TRUE:
-            raise _refused(name)
+            raise refused(name)
         fields[name] = msgspec.Raw(b"false")
-    elif verb is REFUSE_FILE_IDS:
-        if _FILE_ID.search(bytes(fields[name])) is not None:
-            raise _refused(name)
-    elif verb is REFUSE_SHARED_TOOLS:
-        if _has_shared_tool(fields[name]):
-            raise _refused(name)
-    elif verb is REFUSE and bytes(fields[name]) not in _NOTHING:
-        raise _refused(name)
+    elif verb is REFUSE_WITHIN:
+        gemini_request.check(name, fields[name])
+    elif verb is INNER:
+        fields[name] = gemini_request.inner(fields[name])
+    elif _reaches_beyond(verb, fields[name]):
+        raise refused(name)
 
 
-def _refused(name: str) -> RequestFault:
-    text = f"{name}: {REASONS[name]}. Leave it out."
-    return RequestFault(text, slug="field_refused", param=name)
+def _reaches_beyond(verb: str, raw: msgspec.Raw) -> bool:
+    """Say whether a field names something of the account's, as far as its verb cares."""
+    if verb is REFUSE_FILE_IDS:
+        return _FILE_ID.search(bytes(raw)) is not None
+    if verb is REFUSE_SHARED_TOOLS:
+        return _has_shared_tool(raw)
+    return verb is REFUSE and bytes(raw) not in _NOTHING
 
 
 class _Tool(msgspec.Struct):
@@ -359,6 +395,8 @@ def _model_beside_path() -> RequestFault:
 def _require_content(fields: Fields, format_: Format) -> None:
     name = format_.content
     raw = fields.get(name)
+    if raw is None and format_.instead in fields:
+        return
     if raw is None:
         raise RequestFault(f"{name} is missing: it must be {format_.kinds_text}.", param=name)
     content = memoryview(raw)

@@ -10,12 +10,16 @@ have one of these verbs, because the provider's key is shared by everybody on th
     UNSTORED   would be true if it were left out: set to false, and 400 when it is true
     REFUSE_SHARED_TOOLS  400 when one of these tools uses what is the account's
     REFUSE_FILE_IDS  400 when it names a file of the account by its id
+    REFUSE_WITHIN  the same for fields at any depth of a Gemini request (`gemini_request`)
+    INNER    a whole Gemini request within this one, under the same verbs
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
+
+from ..errors import RequestFault
 
 SET: Final = "set"
 OVERWRITE: Final = "overwrite"
@@ -24,6 +28,8 @@ REFUSE: Final = "refuse"
 UNSTORED: Final = "unstored"
 REFUSE_SHARED_TOOLS: Final = "refuse shared tools"
 REFUSE_FILE_IDS: Final = "refuse file ids"
+REFUSE_WITHIN: Final = "refuse within"
+INNER: Final = "inner"
 
 SHARED_TOOLS = ("file_search", "mcp", "code_interpreter")
 """Tools that a provider runs with files, connections and containers of the account."""
@@ -90,6 +96,36 @@ INPUT_TOKENS_VERBS: Verbs = {
 }
 """Source: https://platform.openai.com/docs/api-reference/responses/input-tokens (read 2026-11)."""
 
+_GEMINI: Verbs = {
+    "model": SET,
+    "cachedContent": REFUSE,
+    "labels": REFUSE,
+    "store": REFUSE,
+    "modelArmorConfig": REFUSE,
+    "outputConfig": REFUSE,
+    "contents": REFUSE_WITHIN,
+    "systemInstruction": REFUSE_WITHIN,
+    "tools": REFUSE_WITHIN,
+    "generationConfig": REFUSE_WITHIN,
+    "generateContentRequest": INNER,
+}
+
+
+def snake(name: str) -> str:
+    """Return the other spelling of a name of Google's: its APIs read both."""
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name)
+
+
+GEMINI_VERBS: Verbs = {**_GEMINI, **{snake(name): verb for name, verb in _GEMINI.items()}}
+"""Source: https://ai.google.dev/api/generate-content, /api/tokens, and the same of Vertex AI: the types of
+google-genai 3.4 (read 2026-11)."""
+
+GEMINI_REFUSED: Mapping[str, frozenset[str]] = {
+    "generationConfig": frozenset({"routingConfig", "modelSelectionConfig"}),
+    "tools": frozenset({"fileSearch", "retrieval", "mcpServers"}),
+}
+"""What is refused one level deeper: settings that choose another model, tools of the account."""
+
 REASONS: Mapping[str, str] = {
     "store": "would keep the conversation in the provider's account, which everybody here shares",
     "previous_response_id": "is of an answer that is not kept: send the conversation as input",
@@ -100,6 +136,30 @@ REASONS: Mapping[str, str] = {
     "mcp_servers": "would connect the provider's account, which everybody here shares, to other servers",
     "images": "names a file of the provider's account, which everybody here shares",
     "mask": "names a file of the provider's account, which everybody here shares",
+    "cachedContent": "is a cache of the provider's account, which everybody here shares",
+    "labels": "would be written on the bill of the provider's account, which everybody here shares",
+    "modelArmorConfig": "names a template of the provider's account, which everybody here shares",
+    "outputConfig": "would write into the provider's account, which everybody here shares",
+    "routingConfig": "would choose another model than the one that was asked for",
+    "modelSelectionConfig": "would choose another model than the one that was asked for",
+    "fileSearch": "would search files of the provider's account, which everybody here shares",
+    "retrieval": "would search in the provider's account, which everybody here shares",
+    "mcpServers": "would connect the provider's account, which everybody here shares, to other servers",
+    "fileData": "names a file of the provider's account, which everybody here shares: use inlineData",
     "container": "would open a container of the provider's account, which everybody here shares",
 }
 """Why a field is refused; the end of a sentence that begins with its name."""
+
+
+def refused(name: str, where: str | None = None) -> RequestFault:
+    """Return the fault of a refused field; `where` is its place, when that is not the top."""
+    place = where or name
+    reason = REASONS.get(name) or REASONS[camel(name)]
+    text = f"{place}: {reason}. Leave it out."
+    return RequestFault(text, slug="field_refused", param=place)
+
+
+def camel(name: str) -> str:
+    """Return a name of Google's in its usual spelling."""
+    first, *rest = name.split("_")
+    return first + "".join(word.capitalize() for word in rest)

@@ -19,9 +19,10 @@ _BOM = b"\xef\xbb\xbf"
 class EventFrames:
     """Finds the events of a stream. An event is its name, which may be empty, and its data."""
 
-    __slots__ = ("_held", "_is_first")
+    __slots__ = ("_held", "_is_first", "_longest")
 
-    def __init__(self) -> None:
+    def __init__(self, longest: int = MAX_EVENT_BYTES) -> None:
+        self._longest = longest
         self._held = b""
         self._is_first = True
 
@@ -39,8 +40,8 @@ class EventFrames:
                 events += _read(data[start : end.end()])
                 start = end.end()
         self._held = data[start:]
-        if len(self._held) > MAX_EVENT_BYTES:
-            raise broken(f"an event of the stream is longer than {MAX_EVENT_BYTES} bytes")
+        if len(self._held) > self._longest:
+            raise broken(f"an event of the stream is longer than {self._longest} bytes")
         return events
 
     def close(self) -> list[tuple[str, bytes]]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Mapping
-from typing import cast
+from collections.abc import Awaitable
+from typing import NamedTuple, Protocol, cast
 
 from tornado import httputil
 from typing_extensions import override
@@ -29,17 +29,36 @@ from .wire import Wire, wire_of
 log = logging.getLogger(__name__)
 
 
+class HotPath(NamedTuple):
+    """What a path of the lane says: the operation, and what others have in their body and headers.
+
+    `model`, `streams` and `key` are of Google's paths alone; `streams` is as `Call.path_streams`.
+    """
+
+    operation: Operation
+    model: str | None = None
+    streams: str = ""
+    key: str | None = None
+
+
+class HotPaths(Protocol):
+    """Knows the lane's paths."""
+
+    def find(self, target: str) -> HotPath | None:
+        """Find what a request's target asks for; None for what the application answers."""
+
+
 class Lane(httputil.HTTPServerConnectionDelegate):
     """Stands between the server and the application.
 
-    `paths` maps whole request paths to operations; a body may have `max_body_bytes`.
+    `paths` finds what a request's target asks for; a body may have `max_body_bytes`.
     """
 
     def __init__(
         self,
         application: httputil.HTTPServerConnectionDelegate,
         gateway: Gateway,
-        paths: Mapping[str, Operation],
+        paths: HotPaths,
         ids: RequestIds,
         tasks: Tasks,
         max_body_bytes: int,
@@ -70,8 +89,8 @@ class _Arrival(httputil.HTTPMessageDelegate):
         "_connection",
         "_fault",
         "_lane",
-        "_operation",
         "_other",
+        "_path",
         "_pieces",
         "_project",
         "_server_conn",
@@ -85,7 +104,7 @@ class _Arrival(httputil.HTTPMessageDelegate):
         self._server_conn = server_conn
         self._connection = connection
         self._other: httputil.HTTPMessageDelegate | None = None  # the application's, when it is its request
-        self._operation: Operation | None = None
+        self._path: HotPath | None = None
         self._token: str | None = None
         self._betas: str | None = None
         self._project: str | None = None
@@ -101,21 +120,18 @@ class _Arrival(httputil.HTTPMessageDelegate):
         headers: httputil.HTTPHeaders,
     ) -> Awaitable[None] | None:
         lane = self._lane
-        operation = None
-        if start_line[0] == "POST":
-            path = cast(str, start_line[1])
-            operation = lane.paths.get(path) or lane.paths.get(path.partition("?")[0])
-        if operation is None or ("Cookie" in headers and not has_credentials(headers)):
+        path = lane.paths.find(cast(str, start_line[1])) if start_line[0] == "POST" else None
+        if path is None or ("Cookie" in headers and not has_credentials(headers)):
             self._other = lane.application.start_request(self._server_conn, self._connection)
             return self._other.headers_received(start_line, headers)
         self._fault = encoding_fault(headers)
-        self._operation = operation
-        self._token = token_from_headers(headers)
-        self._betas = betas_of(operation, headers)
+        self._path = path
+        self._token = token_from_headers(headers) or path.key
+        self._betas = betas_of(path.operation, headers)
         self._project = project_from_headers(headers)
         self._connection.set_max_body_size(lane.max_body_bytes)  # type: ignore[attr-defined]
-        if operation in UPLOADS and self._fault is None and is_form(headers.get("Content-Type", "")):
-            self._begin_upload(operation, headers)
+        if path.operation in UPLOADS and self._fault is None and is_form(headers.get("Content-Type", "")):
+            self._begin_upload(path.operation, headers)
         return None
 
     def _begin_upload(self, operation: Operation, headers: httputil.HTTPHeaders) -> None:
@@ -148,14 +164,16 @@ class _Arrival(httputil.HTTPMessageDelegate):
             self._upload.end()
             self._connection.set_close_callback(self._leave)  # type: ignore[attr-defined]
             return
-        lane, operation = self._lane, cast(Operation, self._operation)
+        lane, path = self._lane, cast(HotPath, self._path)
         request_id = lane.ids.next()
         if self._fault is not None:
-            answer_fault(wire_of(self._connection), self._fault, request_id, ())
+            dialect = DIALECT_OF[path.operation]
+            answer_fault(wire_of(self._connection), self._fault, request_id, (), dialect)
             return
         pieces = self._pieces
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        call = Call(operation, body, request_id, self._token, None, self._betas, project=self._project)
+        call = Call(path.operation, body, request_id, self._token, None, self._betas, path.model)
+        call.project, call.path_streams = self._project, path.streams
         self._task = lane.tasks.start(self._answer(call, wire_of(self._connection)))
         self._connection.set_close_callback(self._leave)  # type: ignore[attr-defined]
 

@@ -77,6 +77,7 @@ class InvocationHandler(CallerHandler):
     methods = "POST"
 
     path_model: str | None = None
+    path_streams = ""
 
     @override
     def initialize(self, operation: Operation) -> None:
@@ -142,7 +143,7 @@ class InvocationHandler(CallerHandler):
             await asyncio.wait([self._answering])
             return
         call = await self.call(self.operation, b"".join(self._pieces))
-        call.path_model = self.path_model
+        call.path_model, call.path_streams = self.path_model, self.path_streams
         answering = self._start(call)
         await asyncio.wait([answering])
         if not answering.cancelled():

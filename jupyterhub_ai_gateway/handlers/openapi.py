@@ -110,6 +110,44 @@ _PATHS = (
         "Count what a message would use, without an answer.",
     ),
     _Path(
+        "post",
+        "/v1beta/models/{model}:generateContent",
+        "generateContent",
+        MODELS_TAG,
+        "chat:create",
+        "Generate content",
+        "Google's Gemini API, for google-genai and Gemini CLI. It reaches every model; requests are "
+        "translated for those whose provider does not speak it. The key may be in `x-goog-api-key`, or in "
+        "the query as `key`.",
+    ),
+    _Path(
+        "post",
+        "/v1beta/models/{model}:streamGenerateContent",
+        "streamGenerateContent",
+        MODELS_TAG,
+        "chat:create",
+        "Generate content as a stream",
+        "The same, piece by piece: as events with `alt=sse`, else as one JSON array.",
+    ),
+    _Path(
+        "post",
+        "/v1beta/models/{model}:countTokens",
+        "countContentTokens",
+        MODELS_TAG,
+        "chat:create",
+        "Count the tokens of contents",
+        "How long a request would be, without answering it.",
+    ),
+    _Path(
+        "get",
+        "/v1beta/models",
+        "listGoogleModels",
+        MODELS_TAG,
+        "models:list",
+        "List models in Google's shape",
+        "The models that you may use by Google's paths.",
+    ),
+    _Path(
         "get",
         "/v1/models",
         "listModels",
@@ -360,6 +398,24 @@ _ANSWERS: dict[str, Json] = {
     "countTokens": _answer(
         "The number.", _json(thing("input_tokens", input_tokens=INTEGER)), *_USED, headers=LIMIT_HEADERS
     ),
+    "generateContent": _answer(
+        "The answer.", _json(ref("GenerateContentResponse")), *_USED, headers=LIMIT_HEADERS
+    ),
+    "streamGenerateContent": _answer(
+        "The answer in pieces.",
+        {
+            **_events("GenerateContentResponse", "Lines `data: GenerateContentResponse`."),
+            **_json({"type": "array", "items": ref("GenerateContentResponse")}),
+        },
+        *_USED,
+        headers=LIMIT_HEADERS,
+    ),
+    "countContentTokens": _answer(
+        "The number.", _json(thing("totalTokens", totalTokens=INTEGER)), *_USED, headers=LIMIT_HEADERS
+    ),
+    "listGoogleModels": _answer(
+        "The models.", _json(thing("models", models={"type": "array"})), "401", "403", "503"
+    ),
     "listModels": _answer("The models.", _json(ref("ModelList")), "401", "403", "503"),
     "retrieveModel": _answer("The model.", _json(ref("Model")), *_LISTED),
     "health": _answer("It works.", _json(ref("Health"))),
@@ -389,7 +445,26 @@ _ANSWERS: dict[str, Json] = {
 
 _MEDIA_BODIES = {each.name: openapi_media.request_body(each) for each in openapi_media.PATHS}
 
-_PARAMETERS = {each.name: each.parameters for each in openapi_usage.PATHS if each.parameters}
+_MODEL: Json = {
+    "name": "model",
+    "in": "path",
+    "required": True,
+    "description": "The model's name.",
+    "schema": STRING,
+}
+_ALT: Json = {
+    "name": "alt",
+    "in": "query",
+    "required": False,
+    "description": "How the pieces come.",
+    "schema": {"enum": ["sse", "json"]},
+}
+_PARAMETERS = {
+    **{each.name: each.parameters for each in openapi_usage.PATHS if each.parameters},
+    "generateContent": (_MODEL,),
+    "streamGenerateContent": (_MODEL, _ALT),
+    "countContentTokens": (_MODEL,),
+}
 
 
 def _example(summary: str, **value: Any) -> Json:
@@ -425,7 +500,21 @@ _PLANET = {
 
 _MESSAGE = {"model": "claude", "max_tokens": 1024, "messages": [_QUESTION]}
 
+_CONTENTS = [{"role": "user", "parts": [{"text": _QUESTION["content"]}]}]
+
 _REQUESTS: dict[str, tuple[str, Json]] = {
+    "generateContent": (
+        "GenerateContentRequest",
+        {"question": _example("A question", contents=_CONTENTS)},
+    ),
+    "streamGenerateContent": (
+        "GenerateContentRequest",
+        {"question": _example("A question", contents=_CONTENTS)},
+    ),
+    "countContentTokens": (
+        "GenerateContentRequest",
+        {"question": _example("A question", contents=_CONTENTS)},
+    ),
     "createOverride": ("Override", {"thesis": OVERRIDE_EXAMPLE}),
     "createKey": ("KeyWish", {"course": openapi_usage.KEY_EXAMPLE}),
     "createResponse": (

@@ -7,16 +7,16 @@ the prefix off, is asked without.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tornado import web
 
-from ..vocabulary import Operation
-from . import keys, mlflow, ops, pages, provider_paths, usage
+from . import gemini, keys, mlflow, ops, pages, provider_paths, usage
 from .base import NotFoundHandler
+from .lane import HotPath
 from .login import OAuthCallbackHandler
-from .openai import POST_PATHS, InvocationHandler, ModelHandler, ModelsHandler
+from .openai import POST_PATHS, InvocationHandler
 
 Rule = tuple[str, type[web.RequestHandler], dict[str, Any]]
 
@@ -30,10 +30,34 @@ def rules(prefix: str) -> list[Rule]:
     ]
 
 
-def hot_paths(prefix: str) -> dict[str, Operation]:
-    """Return the whole paths of the operations, for the lane."""
-    bases = dict.fromkeys((prefix.rstrip("/"), ""))
-    return {f"{base}{path}": operation for base in bases for path, operation in POST_PATHS.items()}
+class HotPaths:
+    """The lane's paths, by their whole text or by Google's pattern."""
+
+    def __init__(self, prefix: str) -> None:
+        self._bases = tuple(dict.fromkeys((prefix, "/")))
+        self._known: Mapping[str, HotPath] = {
+            f"{base}{path[1:]}": HotPath(operation)
+            for base in self._bases
+            for path, operation in POST_PATHS.items()
+        }
+
+    def find(self, target: str) -> HotPath | None:
+        """Find what a request's target asks for; None for what the application answers."""
+        found = self._known.get(target)
+        if found is not None:
+            return found
+        path, _, query = target.partition("?")
+        return self._known.get(path) or self._google(path, query)
+
+    def _google(self, path: str, query: str) -> HotPath | None:
+        if "/models/" not in path:
+            return None
+        for base in self._bases:
+            if path.startswith(base):
+                found = gemini.read_path(path[len(base) :], query)
+                if found is not None:
+                    return HotPath(*found)
+        return None
 
 
 def application(prefix: str, **settings: Any) -> web.Application:
@@ -63,9 +87,7 @@ def _no_access_log(handler: web.RequestHandler) -> None:
 def _patterns() -> Iterator[Rule]:
     for path, operation in POST_PATHS.items():
         yield re.escape(path[1:]), InvocationHandler, {"operation": operation}
-    for version in ("v1/", ""):
-        yield f"{version}models", ModelsHandler, {}
-        yield f"{version}models/(.+)", ModelHandler, {}
+    yield from gemini.ROUTES
     yield from mlflow.ROUTES
     yield from usage.ROUTES
     yield from keys.ROUTES

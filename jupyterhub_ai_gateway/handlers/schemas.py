@@ -156,6 +156,20 @@ SCHEMAS: Json = {
         usage={"type": "object"},
     ),
     "MessagesEvent": thing("type", type=STRING),
+    "GenerateContentRequest": thing(
+        "contents",
+        contents=described({**array(thing("parts", role=STRING)), "minItems": 1}, "What was said."),
+        systemInstruction=described({"type": "object"}, "The system prompt, as contents are."),
+        generationConfig=described({"type": "object"}, "How the answer is made."),
+        tools=described({"type": "array"}, "Functions that the model may ask for."),
+    ),
+    "GenerateContentResponse": thing(
+        "",
+        candidates={"type": "array"},
+        promptFeedback={"type": "object"},
+        usageMetadata={"type": "object"},
+        modelVersion=STRING,
+    ),
     "CompletionRequest": thing(
         "model prompt",
         model=MODEL,

@@ -13,12 +13,14 @@ from urllib.parse import urlsplit
 from ..errors import ConfigFault
 from ..vocabulary import ADMIN, FULL_ACCESS, OPERATIONS
 
-CLIENTS = ("openai", "anthropic")
+CLIENTS = ("openai", "anthropic", "gemini")
 """Whose variables we know; each was read in the client's own source and tried, 2026-11.
 
 openai: the OpenAI SDK and what is built on it. OPENAI_BASE_URL ends in /v1.
 anthropic: the Anthropic SDK and Claude Code. ANTHROPIC_BASE_URL does not; ANTHROPIC_AUTH_TOKEN is sent as a
 bearer token. For models whose provider speaks Anthropic's Messages API.
+gemini: google-genai. GOOGLE_GEMINI_BASE_URL has no version; GOOGLE_API_KEY counts before GEMINI_API_KEY.
+For models whose provider speaks Google's Gemini API.
 """
 
 DIRECTORY_SCOPES = (
@@ -178,6 +180,8 @@ def variables(client: str, server_url: str) -> dict[str, Any]:
     """Return what a notebook server needs in its environment so that `client` finds the gateway."""
     if client == "anthropic":
         return {"ANTHROPIC_BASE_URL": server_url, "ANTHROPIC_AUTH_TOKEN": server_token}
+    if client == "gemini":
+        return {"GOOGLE_GEMINI_BASE_URL": server_url, "GEMINI_API_KEY": server_token}
     return {"OPENAI_BASE_URL": f"{server_url}/v1", "OPENAI_API_KEY": server_token}
 
 

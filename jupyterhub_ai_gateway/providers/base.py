@@ -31,6 +31,7 @@ from ..vocabulary import (
     Timeouts,
 )
 from .refusals import refusal
+from .tokens import TokenCache
 
 Headers = Sequence[tuple[str, str]]
 
@@ -81,6 +82,12 @@ class Provider(abc.ABC):
         """Return the headers that never change, credentials included."""
         return ()
 
+    tokens: TokenCache | None = None
+    """Where the token comes from that the host wants with each request; None where a key serves."""
+
+    betas: frozenset[str] | None = None
+    """Which of the features that callers ask for by a header this host may hear of; None for all."""
+
     has_fresh_headers: bool = False
     """True in a class whose requests need `fresh_headers`."""
 
@@ -122,7 +129,7 @@ class Provider(abc.ABC):
 
         `headers` are this request's own: what the caller may say to the host.
         """
-        if self.has_fresh_headers:
+        if self.has_fresh_headers or self.tokens is not None:
             return self._send_fresh(client, target, body, timeouts, headers)
         return client.send(target, headers, body, timeouts)
 
@@ -156,7 +163,22 @@ class Provider(abc.ABC):
     async def _send_fresh(
         self, client: Client, target: Target, body: bytes, timeouts: Timeouts, headers: Headers
     ) -> Exchange:
-        return await client.send(target, [*await self.fresh_headers(), *headers], body, timeouts)
+        own = [*await self.fresh_headers(), *headers]
+        if self.tokens is None:
+            return await client.send(target, own, body, timeouts)
+        token = await self.tokens.get(client)
+        exchange = await client.send(target, [bearer(token), *own], body, timeouts)
+        if exchange.status != 401:
+            return exchange
+        exchange.close()  # it was taken back before its time: once more, with another
+        self.tokens.renounce(token)
+        again = bearer(await self.tokens.get(client))
+        return await client.send(target, [again, *own], body, timeouts)
+
+
+def bearer(token: str) -> tuple[str, str]:
+    """Return the header that carries a token."""
+    return ("Authorization", f"Bearer {token}")
 
 
 def _media_headers(operation: Operation, headers: Headers) -> Headers:

@@ -20,7 +20,10 @@ from ..vocabulary import utcnow
 
 MAX_MESSAGE_CHARS = 2000
 _SHORTEST_SECRET = 8
-_KEY_LIKE = re.compile(r"\b(?:sk|pk|gsk|xai|hf|r8|nvapi|csk|fw|pplx)[-_][A-Za-z0-9_\-*.]{6,}|Bearer\s+\S+")
+_KEY_LIKE = re.compile(
+    r"\b(?:sk|pk|gsk|xai|hf|r8|nvapi|csk|fw|pplx)[-_][A-Za-z0-9_\-*.]{6,}|Bearer\s+\S+|"
+    r"\b(?:ya29\.|AIza|eyJ)[A-Za-z0-9_\-.]{20,}"
+)
 _CODE = re.compile(r"[A-Za-z0-9_.:\-]{1,64}")
 _TOO_LONG_CODES = ("context_length_exceeded", "context_too_long", "exceed_context_size_error")
 _TOO_LONG_WORDS = re.compile(

@@ -12,10 +12,13 @@ from .anthropic import Anthropic
 from .base import Provider
 from .bedrock import Bedrock
 from .cohere import Cohere
+from .databricks import Databricks
 from .echo import Echo
+from .google import Gemini
 from .mlflow_serving import MlflowModelServing
-from .openai import OpenAI
+from .openai import Azure, OpenAI
 from .openai_compatible import provider_of, rows
+from .vertex import VertexAI
 
 log = logging.getLogger(__name__)
 
@@ -65,10 +68,14 @@ class Providers:
 
 def _shipped() -> Iterable[tuple[type[Provider], tuple[str, ...]]]:
     yield OpenAI, ()
+    yield Azure, ()
     yield Anthropic, ()
     yield Cohere, ()
     yield MlflowModelServing, ()
     yield Bedrock, ("amazon-bedrock",)
+    yield Gemini, ()
+    yield VertexAI, ("vertex",)
+    yield Databricks, ("databricks-model-serving",)
     yield Echo, ()
     for row in rows():
         yield provider_of(row), row.aliases

@@ -34,8 +34,10 @@ from ..usage.price import CONFIGURED, Period, Price, Rates, Tariff
 from ..usage.table import PriceTable
 from ..vocabulary import (
     CHAT,
+    COUNT_CONTENT,
     COUNT_TOKENS,
     EMBEDDINGS,
+    GENERATE_CONTENT,
     INPUT_TOKENS,
     MESSAGES,
     OPENAI_OPERATIONS,
@@ -448,7 +450,11 @@ class _Ways:
             strangers = [each for each in FRONTS_OF.get(endpoint_type, ()) if each not in straight]
             bridges |= {each: Bridge(each, best, manners) for each in strangers}
         backs = straight | {front: bridge.back for front, bridge in bridges.items()}
-        counting = {COUNT_TOKENS: MESSAGES, INPUT_TOKENS: RESPONSES}
+        counting = {
+            COUNT_TOKENS: MESSAGES,
+            INPUT_TOKENS: RESPONSES,
+            COUNT_CONTENT: GENERATE_CONTENT,
+        }
         return cls(
             {front: provider.target(back) for front, back in backs.items()},
             {front: provider.stream_target(back) for front, back in backs.items()},

@@ -21,7 +21,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jupyte
 TASK = "Write the word kestrel into the file bird.txt, then say done."
 PATIENCE_S = 240
 
-every_vendor = pytest.mark.parametrize("back", ["chat completions", "Messages", "Responses"])
+every_vendor = pytest.mark.parametrize("back", ["chat completions", "Messages", "Responses", "Gemini"])
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +66,7 @@ class Scripted:
             self.complaints.append(wrong)
             return self.vendor.refuse(400, f"strict: {wrong}")
         say = self._say(self.vendor.read(document))
-        if document.get("stream"):
+        if self.vendor.is_stream(request, document):
             return Reply.stream(*self.vendor.stream(say))
         return Reply.json(self.vendor.whole(say))
 

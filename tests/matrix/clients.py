@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import anthropic
 import openai
 from anthropic import AsyncAnthropic
+from google import genai
+from google.genai import errors, types
 from openai import AsyncOpenAI
 from served import PREFIX, Served
 
@@ -322,8 +325,115 @@ class ResponsesClient(Client):
         return stream
 
 
+class GeminiClient(Client):
+    """Google's SDK; what it fails with has a `code`, and hides the answer in `response`."""
+
+    limited = refused = errors.ClientError
+    broken = errors.APIError
+
+    def connect(self, running: Served) -> None:
+        options = types.HttpOptions(
+            base_url=f"{running.url}{PREFIX}", retry_options=types.HttpRetryOptions(attempts=1)
+        )
+        self.sdk = genai.Client(api_key="t-alice", http_options=options)
+
+    async def close(self) -> None:
+        await self.sdk.aio.aclose()
+        self.sdk.close()
+
+    def say(self, text: str, image: str | None = None) -> None:
+        parts = [types.Part(text=text)]
+        if image is not None:
+            kind, _, data = image.removeprefix("data:").partition(";base64,")
+            blob = types.Blob(mime_type=kind, data=base64.b64decode(data))
+            parts.append(types.Part(inline_data=blob))
+        self.turns.append(types.Content(role="user", parts=parts))
+
+    def give(self, results: list[tuple[str, str]]) -> None:
+        names = {
+            part.function_call.id: part.function_call.name
+            for content in self.turns
+            for part in content.parts or ()
+            if part.function_call is not None
+        }
+        parts = [
+            types.Part(
+                function_response=types.FunctionResponse(id=id_, name=names[id_], response={"output": text})
+            )
+            for id_, text in results
+        ]
+        self.turns.append(types.Content(role="user", parts=parts))
+
+    def _config(self) -> types.GenerateContentConfig:
+        config = types.GenerateContentConfig(
+            max_output_tokens=4000,
+            system_instruction=self.system,
+            automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
+        )
+        if self.tools:
+            declared: list[Any] = [
+                types.FunctionDeclaration(name=name, parameters_json_schema=schema)
+                for name, schema in self.tools.items()
+            ]
+            config.tools = [types.Tool(function_declarations=declared)]
+        if self.schema:
+            config.response_mime_type = "application/json"
+            config.response_json_schema = self.schema
+        if self.thinks:
+            config.thinking_config = types.ThinkingConfig(thinking_level="LOW", include_thoughts=True)
+        return config
+
+    async def ask(self, *, stream: bool) -> Got:
+        asked: dict[str, Any] = {"model": "model", "contents": self.turns, "config": self._config()}
+        if stream:
+            chunks = await self.sdk.aio.models.generate_content_stream(**asked)
+            pieces = [piece async for piece in chunks]
+        else:
+            pieces = [await self.sdk.aio.models.generate_content(**asked)]
+        contents = [piece.candidates[0].content for piece in pieces if piece.candidates]
+        self.turns += contents
+        parts = [part for content in contents for part in content.parts or ()]
+        used = pieces[-1].usage_metadata
+        return Got(
+            "".join(part.text or "" for part in parts if not part.thought),
+            [
+                (part.function_call.id, part.function_call.name, part.function_call.args)
+                for part in parts
+                if part.function_call
+            ],
+            "".join(part.text or "" for part in parts if part.thought),
+            str(pieces[-1].candidates[0].finish_reason.value),
+            pieces[-1].model_version,
+            {
+                "input": used.prompt_token_count,
+                "cached": used.cached_content_token_count,
+                "output": used.candidates_token_count + (used.thoughts_token_count or 0),
+                "reasoning": used.thoughts_token_count,
+            },
+        )
+
+    async def open(self) -> Any:
+        asked: dict[str, Any] = {"model": "model", "contents": self.turns, "config": self._config()}
+        stream = await self.sdk.aio.models.generate_content_stream(**asked)
+        await stream.__anext__()
+        return _Closing(stream, self.sdk)
+
+
+class _Closing:
+    """A stream of Google's, whose connection is closed with the client's others."""
+
+    def __init__(self, stream: Any, sdk: Any) -> None:
+        self._stream = stream
+        self._sdk = sdk
+
+    async def close(self) -> None:
+        await self._stream.aclose()
+        await self._sdk.aio.aclose()
+
+
 CLIENTS: dict[str, type[Client]] = {
     "chat completions": ChatClient,
     "Messages": MessagesClient,
     "Responses": ResponsesClient,
+    "Gemini": GeminiClient,
 }

@@ -47,7 +47,7 @@ async def test_plain(front: str, back: str, stream: bool) -> None:
         client.say("Hello!")
         got = await client.ask(stream=stream)
         assert (got.text, got.calls) == ("Good morning, Ada.", [])
-        assert got.finish in ("stop", "end_turn", "completed")
+        assert got.finish in ("stop", "end_turn", "completed", "STOP")
         (seen,) = vendor.seen
         assert (seen.system, seen.said, seen.max_tokens) == ("Be kind.", ["Hello!"], 4000)
         is_counted = client.tells_reasoning and vendor.counts_reasoning
@@ -66,7 +66,7 @@ async def test_parallel_tools_over_two_turns_with_thoughts(front: str, back: str
         got = await client.ask(stream=stream)
         assert got.calls == calls
         assert got.thinking == "Two questions, two tools."
-        assert got.finish in ("tool_calls", "tool_use", "completed")
+        assert got.finish in ("tool_calls", "tool_use", "completed", "STOP")
         client.give([("callid001", "sunny"), ("callid002", "12:00")])
         assert (await client.ask(stream=stream)).text == "Sunny, at noon."
         first, second = vendor.seen

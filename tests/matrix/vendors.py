@@ -16,6 +16,10 @@ from typing import Any
 
 import cohere
 from anthropic.types import message_create_params as messages_types
+from fakes.gemini import SIGNATURE as GEMINI_SIGNATURE
+from fakes.gemini import body_complaint as gemini_complaint
+from fakes.gemini import event as gemini_event
+from fakes.gemini import piece as gemini_piece
 from fakes.strictly import as_arguments, complaint
 from fakes.upstream import FakeUpstream, Reply, Request
 from mistralai.client.chat import Chat
@@ -668,10 +672,106 @@ class CohereVendor(Vendor):
         return {"billed_units": tokens, "tokens": counts, "cached_tokens": USAGE["cached"]}
 
 
+class GeminiVendor(Vendor):
+    """Gemini 3 at Google AI Studio, with its rules for signatures."""
+
+    provider = "gemini"
+    model = "gemini-3-pro"
+    _is_thought = False
+
+    def config(self) -> dict[str, Any]:
+        return {"gemini_api_base": f"{self.up.url}/v1beta", "gemini_api_key": KEY}
+
+    def is_stream(self, request: Request, document: Any) -> bool:
+        return request.target.endswith(":streamGenerateContent?alt=sse")
+
+    def check(self, request: Request, document: Any) -> str | None:
+        verb = "streamGenerateContent" if self.is_stream(request, document) else "generateContent"
+        if request.path != f"/v1beta/models/{self.model}:{verb}" or request.header("x-goog-api-key") != KEY:
+            return "path or key"
+        return gemini_complaint(request.body)
+
+    def read(self, document: Any) -> Seen:
+        config = document.get("generationConfig", {})
+        seen = Seen(max_tokens=config.get("maxOutputTokens"), choice=document.get("toolConfig"))
+        for part in document.get("systemInstruction", {}).get("parts", ()):
+            seen.system += part["text"]
+        for content in document["contents"]:
+            parts = content["parts"]
+            words = "".join(part.get("text", "") for part in parts if not part.get("thought"))
+            seen.said += [words] if words else []
+            for part in parts:
+                self._part(part, seen)
+                self._is_thought = bool(part.get("thought"))
+        seen.tools = [
+            each["name"] for tool in document.get("tools", ()) for each in tool["functionDeclarations"]
+        ]
+        seen.schema = config.get("responseJsonSchema")
+        return seen
+
+    def _part(self, part: Any, seen: Seen) -> None:
+        if part.get("thought") and self._is_thought:
+            seen.thoughts[-1] += part["text"]  # SDKs keep the pieces of a stream
+        elif part.get("thought"):
+            seen.thoughts.append(part["text"])
+        elif "functionCall" in part:
+            call = part["functionCall"]
+            seen.calls.append((call["id"], call["name"], call["args"]))
+        elif "functionResponse" in part:
+            result = part["functionResponse"]
+            seen.results.append((result["id"], result["response"]["output"]))
+        elif "inlineData" in part:
+            blob = part["inlineData"]
+            kind = blob.get("mimeType") or blob["mime_type"]  # Google's SDK writes the other spelling
+            seen.images.append(f"data:{kind};base64,{blob['data']}")
+
+    def _parts(self, say: Say) -> list[Any]:
+        parts: list[Any] = []
+        if say.thinking:
+            parts.append({"text": say.thinking, "thought": True})
+        if say.text:
+            parts.append({"text": say.text})
+        calls = [
+            {"functionCall": {"id": id_, "name": name, "args": given}} for id_, name, given in say.calls
+        ]
+        if calls:
+            calls[0]["thoughtSignature"] = GEMINI_SIGNATURE
+        return [*parts, *calls]
+
+    def whole(self, say: Say) -> Any:
+        return self._piece(self._parts(say), "STOP")
+
+    def stream(self, say: Say) -> Iterator[Any]:
+        for part in self._parts(say):
+            cut = halves(part["text"]) if "text" in part else [None]
+            for piece in cut:
+                yield gemini_event(self._piece([part if piece is None else {**part, "text": piece}]))
+                if say.breaks:
+                    failure = {"code": 503, "message": "The model is overloaded.", "status": "UNAVAILABLE"}
+                    yield gemini_event({"error": failure})
+                    return
+        yield gemini_event(self._piece([{"text": ""}], "STOP"))
+
+    def _piece(self, parts: list[Any], finish: str | None = None) -> Any:
+        usage = {
+            "promptTokenCount": USAGE["input"],
+            "cachedContentTokenCount": USAGE["cached"],
+            "candidatesTokenCount": USAGE["output"] - USAGE["reasoning"],
+            "thoughtsTokenCount": USAGE["reasoning"],
+            "totalTokenCount": USAGE["input"] + USAGE["output"],
+        }
+        return gemini_piece(parts, finish, usage)
+
+    def refuse(self, status: int, message: str, *headers: tuple[str, str]) -> Reply:
+        word = {429: "RESOURCE_EXHAUSTED"}.get(status, "INVALID_ARGUMENT")
+        return Reply.json({"error": {"code": status, "message": message, "status": word}}, status, headers)
+
+
 VENDORS: dict[str, type[Vendor]] = {
     "chat completions": ChatVendor,
     "Messages": MessagesVendor,
     "Responses": ResponsesVendor,
     "Cohere": CohereVendor,
     "Mistral": MistralVendor,
+    "Gemini": GeminiVendor,
 }
