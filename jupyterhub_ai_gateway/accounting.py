@@ -26,7 +26,8 @@ class Outcome:
     """What becomes of a request that has an endpoint; until it is known, that the caller left.
 
     Times are of the gateway's clock, in seconds: `began`, `named` (it is known who asks), `admitted`.
-    `first_byte_s` stays None for an answer that is no stream, `usage` where the provider told none.
+    `queued_s` is how long it waited for slots. `first_byte_s` stays None for an answer that is no stream,
+    `usage` where the provider told none.
     `passed_bytes` is how much of the answer went through. `is_billable` is true once it is settled that a
     provider worked on it, `cost_nanousd` is None where nobody knows what that costs.
     """
@@ -42,6 +43,7 @@ class Outcome:
     attempts = 0
     sent_at: float | None = None
     upstream_s = 0.0
+    queued_s = 0.0
     provider: str | None = None
     sent_model: str | None = None
     answered_model: str | None = None
@@ -216,7 +218,7 @@ def _request_row(
         took_ms=_ms(outcome.took_s),
         first_byte_ms=None if outcome.first_byte_s is None else _ms(outcome.first_byte_s),
         auth_ms=_ms(outcome.named - outcome.began),
-        wait_ms=0.0 if admitted is None else _ms(admitted - outcome.named),
+        wait_ms=0.0 if admitted is None else _ms(admitted - outcome.named + outcome.queued_s),
         upstream_ms=_ms(outcome.upstream_s),
         refused_by=outcome.refused_by,
     )

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from .app.environment import environ, mlflow_config_file
 from .app.gateway_app import AIGateway, launch
-from .config import EndpointConfig, GatewayConfig, listed, read_document
+from .config import DeploymentConfig, EndpointConfig, GatewayConfig, listed, read_document
 from .errors import ConfigFault
 from .migrate import SOURCES, NotThisFormat, as_text, checked
 from .providers.registry import Providers
@@ -66,6 +66,21 @@ class Check(AIGateway):
     def start(self) -> None:
         config = self.reader()()
         print(report(config))
+
+
+class Models(AIGateway):
+    """Print the catalogue: what callers could ask for, and where it runs. Nobody is asked.
+
+    jupyterhub-ai-gateway models --config config.yaml
+    """
+
+    name = "jupyterhub-ai-gateway models"
+    description = __doc__ or ""
+    subcommands = {}  # noqa: RUF012 - as traitlets has it
+
+    @override
+    def start(self) -> None:
+        print(catalogue(self.reader()()))
 
 
 class UpgradeDatabase(AIGateway):
@@ -162,6 +177,36 @@ def report(config: GatewayConfig) -> str:
     lines = [f"warning: {warning}" for warning in config.warnings]
     lines += [_line(endpoint) for endpoint in config.endpoints]
     return "\n".join([*lines, f"{len(config.endpoints)} endpoint(s), and nothing wrong with them."])
+
+
+def catalogue(config: GatewayConfig) -> str:
+    """List the endpoints with their deployments, and what each says of itself, without any secret."""
+    lines: list[str] = []
+    for endpoint in config.endpoints:
+        marks = [endpoint.name, endpoint.endpoint_type]
+        marks += [f"also {', '.join(endpoint.aliases)}"] if endpoint.aliases else []
+        marks += [f"scope {endpoint.scope}"] if endpoint.scope else []
+        marks += ["hidden"] if endpoint.hidden else []
+        marks += [f"falls back to {', '.join(endpoint.fallbacks)}"] if endpoint.fallbacks else []
+        lines.append("  ".join(marks))
+        lines += [_deployment_line(each) for each in endpoint.deployments]
+    return "\n".join(lines)
+
+
+def _deployment_line(deployment: DeploymentConfig) -> str:
+    offer, model = deployment.offer, deployment.model
+    parts = [f"    {deployment.name}", model.provider, *([model.name] if model.name else [])]
+    if offer.context_length is not None:
+        parts.append(f"{offer.context_length} tokens")
+    if offer.capabilities is not None:
+        parts.append(", ".join(sorted(offer.capabilities)) or "text alone")
+    if offer.region is not None:
+        parts.append(f"region {offer.region}")
+    if offer.data_class is not None:
+        parts.append(f"{offer.data_class} data")
+    if offer.deprecation_date is not None:
+        parts.append(f"ends {offer.deprecation_date.isoformat()}")
+    return "  ".join(parts)
 
 
 def _line(endpoint: EndpointConfig) -> str:

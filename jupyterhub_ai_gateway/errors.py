@@ -12,6 +12,8 @@
     │   └── HubUnavailable 503  the Hub cannot be asked who this is
     ├── LimitFault 429          the caller has used what they may
     ├── LimitsUnavailable 503   nobody can say what the caller has used, or write it down
+    ├── QueueFull 503           the model's own machines are busy, and too many wait
+    ├── Maintenance 503         the operator works on all places where the model runs
     ├── UpstreamFault 502       the provider is at fault, or cannot be reached
     │   ├── UpstreamRefused     it answered with an error status
     │   ├── UpstreamUnreachable no connection, or none of its bytes arrived
@@ -167,6 +169,22 @@ class LimitsUnavailable(Fault):
 
     status = 503
     slug = "limits_unavailable"
+    retry = LATER
+
+
+class QueueFull(Fault):
+    """All slots of the model's own machines are taken, and too many wait, or this one has for too long."""
+
+    status = 503
+    slug = "queue_full"
+    retry = LATER
+
+
+class Maintenance(Fault):
+    """All places where the model runs are under maintenance."""
+
+    status = 503
+    slug = "maintenance"
     retry = LATER
 
 

@@ -10,10 +10,13 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import random
 from typing import Protocol, cast
+
+import msgspec
 
 from .accounting import CALLER_LEFT, Outcome, settle
 from .auth import TokenResolver
@@ -24,6 +27,7 @@ from .dialects.faults import JSON, fault_headers
 from .dialects.gemini import ArrayTap
 from .dialects.media import MediaTap, passed_type
 from .dialects.mlflow import MlflowForm
+from .dialects.needs import needs_of, prefix_of
 from .dialects.openai_answer import with_encoding
 from .dialects.openai_stream import StreamTap, data_of
 from .dialects.opening import (
@@ -42,6 +46,7 @@ from .errors import (
     Fault,
     LimitFault,
     LimitsUnavailable,
+    QueueFull,
     RequestFault,
     Untranslatable,
     UpstreamBroken,
@@ -52,7 +57,10 @@ from .metrics import Cell, Metrics
 from .passage import Passage
 from .providers.base import Provider
 from .router import Catalogue, Deployment, Endpoint
-from .router.health import is_its_own_fault
+from .router.fit import Needs, demanded
+from .router.health import OF_A_KEY, is_its_own_fault
+from .scheduling import Pool, Pools, Ticket
+from .scheduling.fair import who_asks
 from .uploads import Holding, Upload
 from .upstream.base import Client, Exchange
 from .usage.ledger import Ledger
@@ -65,6 +73,8 @@ from .vocabulary import (
     UPLOADS,
     Caller,
     Operation,
+    Usage,
+    Wishes,
     utcnow,
 )
 
@@ -119,7 +129,8 @@ class Call:
     where the path names it; `project` is the group of the caller's that is to pay, None for the usual one;
     `provider` is the only one that may serve it, None for any. `upload` is a form that is still arriving;
     then `body` is empty. `path_streams` is what the path says of a stream: "events", an "array", or "" for
-    nothing.
+    nothing. `wishes` is what else they say in
+    headers, None for nothing.
     """
 
     operation: Operation
@@ -135,6 +146,7 @@ class Call:
     provider: str | None = None
     upload: Upload | None = None
     path_streams: str = ""
+    wishes: Wishes | None = None
 
     @property
     def dialect(self) -> Dialect:
@@ -146,7 +158,7 @@ class Call:
 class Rooms:
     """What the story needs of the house. `secret` makes the pseudonyms that providers see.
 
-    `ledger` is None where nothing is written down.
+    `ledger` is None where nothing is written down. `pools` are the slots of the operator's own machines.
     """
 
     resolver: TokenResolver
@@ -156,6 +168,7 @@ class Rooms:
     secret: bytes = field(repr=False)
     clock: Callable[[], float]
     ledger: Ledger | None = None
+    pools: Pools = field(default_factory=lambda: Pools.none(time.monotonic))
 
 
 class Gateway:
@@ -274,6 +287,9 @@ class _Serving:
     """The request in the words of the deployment that is tried, where those are not the caller's."""
     may_try_others: bool = False
     """True while another deployment could serve it, should this one fail."""
+    needs: Needs | None = None
+    """What a deployment has to meet; None where every one does."""
+    key: bytes = b""
     dialect: Dialect = field(init=False)
     """The format in which the caller is answered."""
 
@@ -288,6 +304,7 @@ class _Serving:
         if self.dialect.id_header is not None:
             self.headers.append((self.dialect.id_header, self.call.id))
         try:
+            self._state_needs()
             admission = self.rooms.gate.admit(self._demand())
             if not isinstance(admission, Admission):
                 admission = await admission
@@ -311,6 +328,30 @@ class _Serving:
             if self.stream is not None:
                 self.stream.close()
 
+    def _state_needs(self) -> None:
+        """Say what the request needs, where that may leave a deployment out; a fault when it does all."""
+        endpoint, wishes, rules = self.endpoint, self.call.wishes, self.gateway.catalogue.data_rules
+        is_plain = not (endpoint.is_choosy or endpoint.may_close or endpoint.is_sticky)
+        if is_plain and wishes is None and not rules:
+            return
+        if endpoint.is_sticky:
+            self.key = self._session_key(wishes)
+        wishes = wishes or Wishes()
+        needs = demanded(
+            rules, self.caller, endpoint.name, data_class=wishes.data_class, region=wishes.region
+        )
+        if endpoint.is_choosy:
+            tokens = self.rooms.gate.estimator.input_tokens(endpoint.name, self.call.body)
+            needs = needs._replace(capabilities=needs_of(self.asked), tokens=tokens)
+        self.needs = needs
+        endpoint.route(self.call.operation, 0.0, random, needs)
+
+    def _session_key(self, wishes: Wishes | None) -> bytes:
+        """Return what stays at one deployment: a caller's session, else how a conversation begins."""
+        if wishes is not None and wishes.session:
+            return f"{self.caller.key} {wishes.session}".encode()
+        return prefix_of(self.asked)
+
     def _demand(self) -> Demand:
         call, endpoint = self.call, self.endpoint
         return Demand(call.id, self.caller, endpoint.name, endpoint.limit, self._estimate, call.project)
@@ -329,8 +370,11 @@ class _Serving:
         if self.call.operation not in (EMBEDDINGS, MODERATIONS, RERANK):
             out = estimator.output_tokens(name, self.caller.key, self.asked.tuning)
         deployment = self.endpoint.deployment
-        if deployment.price is not None:
-            return Estimate(into, out, deployment.price.estimate_nanousd(into, out))
+        price = deployment.price
+        if deployment.takes_star:
+            price = deployment.named(self.endpoint.star(self.asked.asked_model))[2]
+        if price is not None:
+            return Estimate(into, out, price.estimate_nanousd(into, out))
         return Estimate(
             into, out, estimator.cost_nanousd(name) if deployment.provider.reports_cost else None
         )
@@ -366,10 +410,11 @@ class _Serving:
         outcome = self.outcome
         began, named, upstream_s = outcome.began, outcome.named, outcome.upstream_s
         admitted = outcome.admitted or named
-        own_s = self.rooms.clock() - admitted - upstream_s
+        waited_s = admitted - named + outcome.queued_s
+        own_s = self.rooms.clock() - named - waited_s - upstream_s
         return (
             "Server-Timing",
-            f"auth;dur={(named - began) * 1e3:.1f}, queue;dur={(admitted - named) * 1e3:.1f}, "
+            f"auth;dur={(named - began) * 1e3:.1f}, queue;dur={waited_s * 1e3:.1f}, "
             f"upstream;dur={upstream_s * 1e3:.1f}, gateway;dur={own_s * 1e3:.1f}",
         )
 
@@ -381,14 +426,17 @@ class _Serving:
             if turn:
                 longest_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (turn - 1))
                 await asyncio.sleep(random() * longest_s)  # noqa: S311 - no secret
-            route = endpoint.route(self.call.operation, clock(), random)
+            route = endpoint.route(self.call.operation, clock(), random, self.needs, self.key)
+            if not self.rooms.pools.is_empty:
+                route = self._roomy_first(route)
             for index, deployment in enumerate(route):
                 is_last = turn == endpoint.retries and index == len(route) - 1
                 self.may_try_others = not is_last
                 try:
-                    await self._try(deployment)
+                    pool = self.rooms.pools.get(deployment.pool)
+                    await (self._try(deployment) if pool is None else self._try_in_turn(deployment, pool))
                     return
-                except Untranslatable:
+                except (QueueFull, Untranslatable):
                     if is_last:
                         raise
                 except UpstreamFault as fault:
@@ -397,22 +445,84 @@ class _Serving:
                     self.outcome.tried(self.call.id, clock(), fault.status, fault.slug)
                     _log_upstream(self.call, endpoint, deployment, fault)
 
+    def _roomy_first(self, route: list[Deployment]) -> list[Deployment]:
+        """Put those of the first tier with a free slot first: nobody waits beside one."""
+        pools, now, first = self.rooms.pools, self.rooms.clock(), route[0]
+        mine = {id(each) for each in self.endpoint.deployments}
+
+        def has_room(each: Deployment) -> bool:
+            pool = pools.get(each.pool)
+            is_near = each.priority == first.priority and id(each) in mine
+            return is_near and not each.health.is_resting(now) and (pool is None or pool.has_room)
+
+        return sorted(route, key=lambda each: not has_room(each))
+
+    async def _try_in_turn(self, deployment: Deployment, pool: Pool) -> None:
+        """Make an attempt once the pool has a slot for it; `QueueFull` when it does not get one."""
+        ticket = await self._wait_for(pool)
+        usage: Usage | None = None
+        try:
+            await self._try(deployment)
+        finally:
+            usage = self.outcome.usage
+            is_known = usage is not None and usage.input_tokens is not None
+            tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0) if is_known and usage else None
+            pool.leave(ticket, tokens)
+
+    async def _wait_for(self, pool: Pool) -> Ticket:
+        """Wait for a slot; a stream's caller hears comments meanwhile."""
+        config, clock = pool.config, self.rooms.clock
+        wishes = self.call.wishes or Wishes()
+        payer = None if self.admission is None else self.admission.payer
+        who = who_asks(self.caller, payer, wishes, config)
+        estimate = self._estimate()
+        wait_s = config.wait_s
+        if self.asked.is_stream:
+            wait_s = config.stream_wait_s
+            if self.stream is None:
+                self.stream = _Stream(self, self.gateway.keepalive_s)
+        began = clock()
+        try:
+            return await pool.enter(who, estimate.input_tokens + estimate.output_tokens, wait_s)
+        finally:
+            self.outcome.queued_s += clock() - began
+
     async def _try(self, deployment: Deployment) -> None:
         """Make an attempt, and let the deployment's health know how it went."""
         health, clock = deployment.health, self.rooms.clock
         began = clock()
         health.begin(began)
         try:
-            await self._attempt(deployment)
+            await (self._try_keys(deployment) if deployment.keys else self._attempt(deployment))
         except UpstreamFault as fault:
             if is_its_own_fault(fault):
-                health.failed(fault, clock())
+                health.failed(fault, clock(), began)
             else:
                 health.succeeded(clock() - began)
             raise
         finally:
             health.end()
         health.succeeded(self.outcome.upstream_s)
+
+    async def _try_keys(self, deployment: Deployment) -> None:
+        """Make attempts with a deployment's keys, until one is neither refused nor used up."""
+        clock, may_try_others = self.rooms.clock, self.may_try_others
+        keys = deployment.keys_to_try(clock())
+        for key in keys:
+            is_last = key is keys[-1]
+            self.may_try_others = may_try_others or not is_last
+            try:
+                await self._attempt(key)
+                key.health.succeeded(self.outcome.upstream_s)
+                return
+            except UpstreamFault as fault:
+                if fault.slug not in OF_A_KEY:
+                    raise
+                key.health.failed(fault, clock())
+                if is_last or not self._may_go_on(fault):
+                    raise
+                self.outcome.tried(self.call.id, clock(), fault.status, fault.slug)
+                _log_upstream(self.call, self.endpoint, deployment, fault)
 
     def _may_go_on(self, fault: UpstreamFault) -> bool:
         """Say whether another attempt may follow: nothing has been sent, and it is not one too many."""
@@ -427,13 +537,16 @@ class _Serving:
         if self.call.operation in deployment.estimates:
             self._count(deployment)
             return
-        sending = self._send(deployment)
+        sent_model, model_name, price = deployment.sent_model, provider.model_name, deployment.price
+        if deployment.takes_star:
+            sent_model, model_name, price = deployment.named(self.endpoint.star(self.asked.asked_model))
+        sending = self._send(deployment, sent_model)
         if self.asked.is_stream:
             if self.stream is None:
                 self.stream = _Stream(self, self.gateway.keepalive_s)
             self.stream.begin(deployment, holds=self.may_try_others)
         outcome, clock = self.outcome, self.rooms.clock
-        outcome.sent(clock(), provider.name, provider.model_name, deployment.price)
+        outcome.sent(clock(), provider.name, model_name, price)
         outcome.deployment = deployment.name
         exchange = await sending
         try:
@@ -449,16 +562,18 @@ class _Serving:
         finally:
             exchange.close()
 
-    def _send(self, deployment: Deployment) -> Coroutine[None, None, Exchange]:
+    def _send(
+        self, deployment: Deployment, sent_model: msgspec.Raw | None
+    ) -> Coroutine[None, None, Exchange]:
         """Return what asks a deployment; `RequestFault` when the request is not for any."""
         call, asked, provider = self.call, self.asked, deployment.provider
         client, timeouts = self.rooms.client, deployment.timeouts
         target = (deployment.stream_targets if asked.is_stream else deployment.targets)[call.operation]
         if call.upload is not None:
-            fields = form_fields(asked, deployment.sent_model, self._pseudonym, provider.amend)
+            fields = form_fields(asked, sent_model, self._pseudonym, provider.amend)
             kind, form = call.upload.sent(*fields)
             return provider.upload(client, target, form, timeouts, [("Content-Type", kind)])
-        body = self._body(deployment)
+        body = self._body(deployment, sent_model)
         said = JSON if call.operation in UPLOADS else self._said_by_caller(provider)
         return provider.send(client, target, body, timeouts, said)
 
@@ -499,7 +614,7 @@ class _Serving:
         outcome.first_byte_s = self.rooms.clock() - outcome.began
         return [*self.headers, self._timing(), *self._route_headers()]
 
-    def _body(self, deployment: Deployment) -> bytes:
+    def _body(self, deployment: Deployment, sent_model: msgspec.Raw | None) -> bytes:
         """Write what a deployment is sent: what the caller wrote, or its translation."""
         bridge, provider = deployment.bridges.get(self.call.operation), deployment.provider
         form = self.call.form
@@ -508,7 +623,7 @@ class _Serving:
             self.crossing = None
             return close_request(
                 asked,
-                deployment.sent_model,
+                sent_model,
                 self._pseudonym,
                 asks_for_usage=provider.takes_stream_usage and self.call.operation not in MEDIA,
                 amend=provider.amend,
@@ -523,7 +638,7 @@ class _Serving:
         return close_translated(
             bridge.back,
             self.crossing.body,
-            deployment.sent_model if bridge.manners.names_model else None,
+            sent_model if bridge.manners.names_model else None,
             asks_for_usage=self.asked.is_stream and provider.takes_stream_usage,
             amend=provider.amend,
         )

@@ -141,6 +141,19 @@ class Caller:
         return not self.endpoints or any(fnmatchcase(endpoint, pattern) for pattern in self.endpoints)
 
 
+class Wishes(NamedTuple):
+    """What a caller says besides the request, in headers, as they wrote it; None for what is not there.
+
+    `data_class` and `region` are what their data needs, `session` names a conversation, `priority` is
+    "interactive" or "batch".
+    """
+
+    data_class: str | None = None
+    region: str | None = None
+    session: str | None = None
+    priority: str | None = None
+
+
 class Usage(NamedTuple):
     """Tokens of one request; None is unknown, never zero.
 

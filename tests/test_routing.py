@@ -31,6 +31,10 @@ from served import KEY, WAYS, Served, endpoint, served
 from test_accounting import rows
 from test_gateway import POSTS, post
 
+from jupyterhub_ai_gateway.config import parse
+from jupyterhub_ai_gateway.errors import ConfigFault
+from jupyterhub_ai_gateway.providers.registry import Providers
+
 every_way = pytest.mark.parametrize("way", WAYS)
 
 ERROR_EVENT = b'data: {"error":{"message":"overloaded","type":"server_error","code":"busy"}}\n\n'
@@ -359,3 +363,121 @@ async def test_what_a_failed_attempt_told_of_its_usage_is_not_the_next_one_s(tmp
             (row,) = await rows(running)
             assert row["is_estimated"]
             assert row["output_tokens"] < 99
+
+
+@every_way
+async def test_a_conversation_stays_where_it_was_unless_that_fails(way: str, tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        ups = [stack.enter_context(FakeUpstream(key=KEY)) for _ in range(3)]
+        places = [deployment("abc"[index], up) for index, up in enumerate(ups)]
+        async with served(None, [chat(*places, order="sticky")], **WAYS[way]) as running:
+            homes: dict[str, str] = {}
+            for text in ("one", "two", "three", "four", "five", "six", "seven", "eight"):
+                first = [{"role": "user", "content": text}]
+                longer = [
+                    *first,
+                    {"role": "assistant", "content": "Hi"},
+                    {"role": "user", "content": "And?"},
+                ]
+                names = {
+                    (await running.chat(messages=messages)).headers["x-ai-gateway-deployment"]
+                    for messages in (first, longer, first)
+                }
+                (homes[text],) = names
+            assert len(set(homes.values())) > 1
+            session = [("x-session-id", "s-1")]
+            at = {
+                (await running.chat(text, headers=session)).headers["x-ai-gateway-deployment"]
+                for text in homes
+            }
+            assert len(at) == 1
+            home = homes["one"]
+            ups["abc".index(home)].script(Reply.error(500, "Oops"))
+            answer = await running.chat("one")
+            assert answer.status == 200
+            assert answer.headers["x-ai-gateway-deployment"] != home
+
+
+KEYS = ["sk-first-key-0123456789", "sk-second-key-0123456789", KEY]
+
+
+def with_keys(up: FakeUpstream, *keys: str) -> dict[str, Any]:
+    found = endpoint("chat", up)
+    found["model"]["config"]["openai_api_key"] = list(keys)
+    return found
+
+
+def key_of(request: Any) -> str:
+    return str(request.header("authorization")).removeprefix("Bearer ")
+
+
+@every_way
+@pytest.mark.parametrize("is_stream", [False, True])
+async def test_a_refused_key_rests_and_the_next_is_used(way: str, is_stream: bool, tmp_path: Path) -> None:
+    with FakeUpstream(key=KEY) as up:
+        ledger = {"url": f"sqlite:///{tmp_path}/l.sqlite", "flush_s": 0.01}
+        async with served(None, [with_keys(up, *KEYS)], config={"ledger": ledger}, **WAYS[way]) as running:
+            for attempts in ("3", "1"):
+                answer = await running.chat(stream=is_stream)
+                assert (answer.status, answer.headers["x-ai-gateway-attempts"]) == (200, attempts)
+            assert [key_of(request) for request in up.requests] == [*KEYS, KEYS[2]]
+            first, _ = await rows(running)
+            assert [each["outcome"] for each in first["tries"]] == ["upstream_auth_error"] * 2 + ["ok"]
+            token = running.knows("t-root", ACCESS, "custom:ai-gateway:admin", name="root")
+            answer = await running.ask("GET", "api/deployments", token=token)
+            (found,) = answer.json["deployments"]
+            assert [key["state"] for key in found["keys"]] == ["resting", "resting", "ready"]
+            assert (found["state"], found["failures"]) == ("ready", 0)
+            assert not any(key in answer.body.decode() for key in KEYS)
+
+
+async def test_a_key_without_requests_left_rests_as_long_as_it_says(tmp_path: Path) -> None:
+    with FakeUpstream(key=None) as up:
+        up.script(Reply.error(429, "Slow down.", headers=[("retry-after-ms", "200")]))
+        async with served(None, [with_keys(up, *KEYS)]) as running:
+            for _ in range(2):
+                assert (await running.chat()).status == 200
+            await asyncio.sleep(0.25)
+            assert (await running.chat()).status == 200
+            assert [key_of(request) for request in up.requests] == [KEYS[0], KEYS[1], KEYS[1], KEYS[0]]
+
+
+async def test_what_is_not_a_key_s_fault_does_not_try_the_others(
+    tmp_path: Path, expected_log: ExpectedLog
+) -> None:
+    with FakeUpstream(key=None) as up:
+        up.script(Reply.error(500, "Oops"), Reply.error(400, "No such thing"))
+        async with served(None, [with_keys(up, *KEYS)]) as running:
+            assert (await running.chat()).status == 500
+            assert (await running.chat()).status == 400
+            assert [key_of(request) for request in up.requests] == [KEYS[0], KEYS[0]]
+    expected_log.take("upstream_error")
+
+
+async def test_when_all_keys_rest_one_is_tried_and_another_deployment_answers(tmp_path: Path) -> None:
+    with FakeUpstream(key="sk-other") as a, FakeUpstream(key=KEY) as b:
+        places = [
+            {"name": "a", "model": with_keys(a, *KEYS)["model"]},
+            deployment("b", b, priority=2),
+        ]
+        async with served(None, [chat(*places)]) as running:
+            for _ in range(2):
+                assert (await running.chat()).headers["x-ai-gateway-deployment"] == "b"
+            assert len(a.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("keys", "path"),
+    [
+        ([], "openai_api_key: must be a list of 1 to 100 keys"),
+        (["sk-a", 5], "openai_api_key[1]"),
+        (["sk-a", "$NO_SUCH_VARIABLE"], "openai_api_key[1]"),
+    ],
+)
+def test_a_wrong_list_of_keys_is_named(keys: list[Any], path: str) -> None:
+    model = {"provider": "openai", "name": "m", "config": {"openai_api_key": keys}}
+    own = {"name": "chat", "endpoint_type": "llm/v1/chat", "model": model}
+    with pytest.raises(ConfigFault) as caught:
+        parse({"endpoints": [own]}, Providers.installed().schemas, {})
+    assert f"endpoints[0].model.config.{path}" in str(caught.value)
+    assert "sk-a" not in str(caught.value)

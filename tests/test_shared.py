@@ -37,7 +37,7 @@ class Process:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = folder / f"gateway-{self.port}.log"
         environment = {
-            "PATH": os.environ["PATH"],
+            **{name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ},
             "JUPYTERHUB_API_URL": api_url,
             "JUPYTERHUB_API_TOKEN": "t-service",
         }

@@ -72,6 +72,7 @@ class AIGateway(Application):
             "jupyterhub_ai_gateway.cli_openai_gateway.OpenAIGateway",
             "Serve the CONFIG and API_KEYS of LucienShui's openai-gateway.",
         ),
+        "models": ("jupyterhub_ai_gateway.cli.Models", "Print the catalogue of models."),
         "db": ("jupyterhub_ai_gateway.cli.DatabaseCommands", "Look after the ledger's database."),
     }
     classes: Any = []

@@ -33,6 +33,8 @@ from ..providers.registry import Providers
 from ..router import Catalogue
 from ..router.catalogue import build
 from ..router.health import Healths
+from ..router.probes import Hook, Prober, load_hook, probed
+from ..scheduling import Pools
 from ..upstream import make_client
 from ..vocabulary import utcnow
 from .books import Books
@@ -69,6 +71,8 @@ class Service:
         self._ended = asyncio.Event()
         self._config = GatewayConfig(())
         self._healths = Healths()
+        self.pools = Pools.none(time.monotonic)
+        self._hook: Hook | None = None
 
     @property
     def uptime_s(self) -> float:
@@ -83,6 +87,7 @@ class Service:
         """Listen. `ConfigFault` when the configuration is wrong or the port is taken."""
         options = self.options
         config = await asyncio.to_thread(options.load)
+        self._hook = load_hook(config.state_hook)
         self._join(config)
         self._use(config)
         await self.books.open()
@@ -113,7 +118,9 @@ class Service:
             token_url=f"{hub.public_hub_url}token",
             ssl_context=hub.ssl_context,
         )
-        self.client = make_client(options.http_client)
+        self._uses_proxies = config.proxy_from_environment
+        self.client = make_client(options.http_client, uses_environment=self._uses_proxies)
+        self._prober = Prober(self.client, self._tune)
         self._directory = Directory(self.resolver.client, hub.api_token)
         self.books = Books(config, self._directory)
         self.books.changed = self._relay_limits
@@ -130,6 +137,7 @@ class Service:
             secret,
             time.monotonic,
             self.books.ledger,
+            self.pools,
         )
         self.gateway = Gateway(
             rooms, catalogue, keepalive_s=options.keepalive_s, logs_requests=options.log_requests
@@ -140,12 +148,13 @@ class Service:
             self.metrics.watch_ledger(self.books.ledger)
         self.metrics.watch_limits(self.books.counts)
         self.metrics.watch_deployments(lambda: self.gateway.catalogue.states(time.monotonic()))
+        self.metrics.watch_pools(self.pools.states)
         self.metrics.watch_connections(lambda: self.client.open_connections)
         self.metrics.watch_configuration(self.configuration)
         self.metrics.watch_version(__version__)
 
     def _catalogue(self, config: GatewayConfig) -> Catalogue:
-        return build(
+        catalogue = build(
             config,
             self._providers.make,
             self.metrics,
@@ -154,15 +163,27 @@ class Service:
             self.books.overlays,
             self._healths,
         )
+        catalogue.probed = probed(catalogue)
+        return catalogue
 
     def _use(self, config: GatewayConfig) -> None:
         """Serve a configuration from now on."""
+        if config.proxy_from_environment != self._uses_proxies:
+            log.warning("Configuration: proxy_from_environment is new, which counts after a restart")
         self._config = config
+        self.pools.use(config.pools)
+        self._prober.use(self.gateway.catalogue, self._hook)
         self.resolver.roles_of = self._directory.roles if self.books.needs_roles else None
 
     def _relay_limits(self) -> None:
         """Serve the same configuration with the limits that staff set."""
         self.gateway.use(self._catalogue(self._config))
+        self._prober.use(self.gateway.catalogue, self._hook)
+
+    def _tune(self, pool: str, waiting: int) -> None:
+        found = self.pools.get(pool)
+        if found is not None:
+            found.tune(waiting)
 
     def _took(self, config: GatewayConfig) -> None:
         for warning in config.warnings:
@@ -235,6 +256,7 @@ class Service:
             "resolver": self.resolver,
             "accounts": self.books,
             "keys": self.keys,
+            "pools": self.pools,
             "site": Site(
                 title=options.docs_title,
                 description=options.docs_description,
@@ -264,6 +286,7 @@ class Service:
         async with self._reloading:
             try:
                 config = await asyncio.to_thread(self.options.load)
+                hook = load_hook(config.state_hook)
                 catalogue = self._catalogue(config)
             except ConfigFault as fault:
                 self._refuse(fault)
@@ -272,6 +295,7 @@ class Service:
             if config.keys != self._config.keys:
                 log.warning("Configuration: keys is new, which counts after a restart")
             self.gateway.use(catalogue)
+            self._hook = hook
             self._use(config)
             self._state = replace(self._state, successes=self._state.successes + 1)
             self._took(config)
@@ -325,6 +349,7 @@ class Service:
         if self._server is not None:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._server.close_all_connections(), _CUT_WAIT_S)
+        await self._prober.stop()
         if self._admin is not None:  # last: somebody may want to see the end
             self._admin.stop()
             await self._admin.close_all_connections()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Literal
+from zoneinfo import ZoneInfo
 
 from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, OPENAI_OPERATIONS, Timeouts
 from .parameters import ParametersConfig
@@ -201,20 +202,71 @@ class KeysConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """Files in PEM: certificates that count in place of the system's, our own certificate and its key.
+
+    `changed` is when they were last written, so that another file of the same name is another connection.
+    """
+
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    changed: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """Which provider serves an endpoint, and with what.
 
     `provider` is a `ProviderSchema`'s own name, however the operator spelled it. `settings` has every
-    setting of that schema.
+    setting of that schema; `others` are the same with each further key, where there are several.
     """
 
     provider: str
     name: str | None
     settings: Mapping[str, object]
+    others: tuple[Mapping[str, object], ...] = ()
+    tls: TlsConfig | None = None
 
 
-Order = Literal["weighted", "least_in_flight", "lowest_latency", "cheapest"]
-ORDERS: tuple[Order, ...] = ("weighted", "least_in_flight", "lowest_latency", "cheapest")
+DataClass = Literal["public", "internal", "restricted"]
+DATA_CLASSES: tuple[DataClass, ...] = ("public", "internal", "restricted")
+"""How much data must be looked after, the least first."""
+
+CAPABILITIES = ("vision", "audio", "files", "tools", "json_schema", "reasoning")
+"""What a request can be seen to need. A deployment may have others, for people to read."""
+
+
+@dataclass(frozen=True, slots=True)
+class OfferConfig:
+    """What a deployment can serve; None for what the operator does not say.
+
+    `context_length` is the longest request with its answer, in tokens. `data_class` is the highest class
+    of data that may go there, `deprecation_date` the day on which it ends.
+    """
+
+    context_length: int | None = None
+    capabilities: frozenset[str] | None = None
+    region: str | None = None
+    data_class: DataClass | None = None
+    deprecation_date: date | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DataRuleConfig:
+    """What the requests of those in `scope` need: a data class, or one of some regions.
+
+    `endpoints` are patterns of names, empty for all.
+    """
+
+    scope: ScopeConfig
+    endpoints: tuple[str, ...]
+    data_class: DataClass | None
+    regions: tuple[str, ...]
+
+
+Order = Literal["weighted", "least_in_flight", "lowest_latency", "cheapest", "sticky"]
+ORDERS: tuple[Order, ...] = ("weighted", "least_in_flight", "lowest_latency", "cheapest", "sticky")
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +274,7 @@ class DeploymentConfig:
     """One of the places where an endpoint's model runs.
 
     `priority` is its tier, 1 asked first; `weight` its share within the tier. `price` is None for what
-    others say.
+    others say. Its requests take the slots of `pool`, where there is one.
     """
 
     name: str
@@ -232,6 +284,9 @@ class DeploymentConfig:
     price: tuple[TariffConfig, ...] | None
     timeouts: Timeouts
     path: str
+    offer: OfferConfig = OfferConfig()
+    pool: str | None = None
+    probe: ProbeConfig | None = None
 
 
 MlflowAnswers = Literal["auto", "legacy", "openai"]
@@ -271,6 +326,10 @@ class EndpointConfig:
     `scope` is the short name: `premium` for the Hub's `custom:SERVICE:premium`. A `hidden` endpoint does
     not exist for those who may not use it. `price` is the operator's own, None for what others say.
 
+    A `name` that ends in `*` is a pattern: it stands for every name that begins like it, and what the
+    star stands for takes the place of a `*` in the names of its models. `data_class` is what no stand-in
+    may fall below.
+
     `deployments` are where its model runs, one at least; `model` is the first one's. `retries` is how often
     all of them are tried again, `fallbacks` are the endpoints that stand in for this one, `aliases` its
     other names. `parameters` say what becomes of the fields that callers send.
@@ -293,6 +352,72 @@ class EndpointConfig:
     aliases: tuple[str, ...] = ()
     mlflow: MlflowConfig = MlflowConfig()
     parameters: ParametersConfig | None = None
+    data_class: DataClass | None = None
+
+    @property
+    def is_pattern(self) -> bool:
+        """Say whether its name stands for many."""
+        return self.name.endswith("*")
+
+
+ProbeKind = Literal["health", "models", "vllm", "first"]
+PROBES: tuple[ProbeKind, ...] = ("health", "models", "vllm", "first")
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeConfig:
+    """What a deployment is asked now and then: something that costs nothing.
+
+    `url` is None for the usual one of its kind. `cluster` and `key` are for the kind "first".
+    """
+
+    kind: ProbeKind
+    url: str | None = None
+    interval_s: float = 30.0
+    timeout_s: float = 5.0
+    cluster: str | None = None
+    key: Secret | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class MaintenanceConfig:
+    """A time of maintenance: once from `starts` to `ends`, or on `days` (0 is Monday) between `minutes`.
+
+    `minutes` are those of the day in `zone`; when the second is not after the first it is of the next day.
+    `endpoints` and `deployments` are patterns of names, empty for all.
+    """
+
+    text: str
+    starts: datetime | None
+    ends: datetime | None
+    days: frozenset[int]
+    minutes: tuple[int, int]
+    zone: ZoneInfo
+    endpoints: tuple[str, ...] = ()
+    deployments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PoolConfig:
+    """Slots that deployments on one's own machines share.
+
+    `slots` is how many requests run at a time; with `most_slots` it is tuned between the two. At most
+    `queue` requests wait, streams for `stream_wait_s`, others for `wait_s`. What everybody has had counts
+    half after `half_life_s`. `groups` and `users` are patterns of names and their weights, `others` is the
+    weight of all together who are in none of the groups.
+    """
+
+    name: str
+    slots: int
+    most_slots: int | None = None
+    queue: int = 1000
+    wait_s: float = 60.0
+    stream_wait_s: float = 600.0
+    half_life_s: float = 3600.0
+    groups: tuple[tuple[str, float], ...] = ()
+    users: tuple[tuple[str, float], ...] = ()
+    others: float = 1.0
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,5 +440,10 @@ class GatewayConfig:
     splits: tuple[SplitConfig, ...] = ()
     mlflow: MlflowConfig = MlflowConfig()
     keys: KeysConfig = KeysConfig()
+    data_rules: tuple[DataRuleConfig, ...] = ()
+    pools: tuple[PoolConfig, ...] = ()
+    maintenance: tuple[MaintenanceConfig, ...] = ()
+    state_hook: str | None = None
+    proxy_from_environment: bool = False
     warnings: tuple[str, ...] = field(default=(), compare=False)
     files: tuple[Path, ...] = field(default=(), compare=False)

@@ -19,21 +19,28 @@ from .model import (
     GatewayConfig,
     MlflowConfig,
     ModelConfig,
+    OfferConfig,
+    ProbeConfig,
     ProviderSchema,
     SplitConfig,
     TariffConfig,
 )
+from .offers import read_data_rules, read_offer
 from .parameters import ParametersConfig, read_parameters
 from .policies import read_combine, read_policies, read_time_zone
+from .pools import read_pools
 from .prices import read_price
 from .report import Block, Locate, Report
 from .routing import read_names, read_order, read_weight, read_whole
 from .secrets import Resolver
-from .settings import read_settings
+from .settings import read_with_keys
+from .states import read_hook, read_maintenance, read_probe
 from .stores import read_keys, read_ledger, read_store
+from .tls import read_tls
 from .words import hint, kind_of, listed, nearest, shown, shown_key
 
 NAME = r"[A-Za-z0-9_.\-]+"
+PATTERN = r"[A-Za-z0-9_.:/\-]{0,200}\*"
 ALIAS = r"[A-Za-z0-9_.:/\-]{1,200}"
 SCOPE = r"[a-z0-9](?:[a-z0-9_:\-]*[a-z0-9_])?"
 TYPE_KEYS = ("endpoint_type", "route_type", "type")
@@ -85,6 +92,19 @@ def parse_aliased(
     return parse_with(document, providers, Resolver(environ), lambda path: None, name_pattern=ALIAS)
 
 
+@dataclass(frozen=True, slots=True)
+class _Usual:
+    """What the deployments of an endpoint have unless they say otherwise."""
+
+    endpoint_type: str
+    is_pattern: bool
+    price: tuple[TariffConfig, ...] | None
+    timeouts: Timeouts
+    offer: OfferConfig
+    pool: str | None
+    probe: ProbeConfig | None
+
+
 def fold(provider: str) -> str:
     """Return a provider's name in the form by which names are compared (M-45)."""
     return provider.strip().lower().replace("-", "_")
@@ -121,18 +141,25 @@ class _Parser:
         self._check_fallbacks(endpoints)
         check_splits(self.splits, {each.name: each for each in endpoints if each is not None}, self.report)
         ledger = read_ledger(block.get("ledger"), self.resolver, self.report)
+        time_zone = read_time_zone(block)
         config = GatewayConfig(
             tuple(endpoint for endpoint in endpoints if endpoint is not None),
             policies=read_policies(block.get("policies"), "policies", self.report),
             combine=read_combine(block),
             policies_from_groups=self._flag(block, "policies_from_groups"),
-            time_zone=read_time_zone(block),
+            time_zone=time_zone,
             ledger=ledger,
             store=read_store(block.get("store"), self.resolver, self.report),
             splits=tuple(self.splits),
             mlflow=self.mlflow,
             keys=read_keys(block.get("keys"), ledger, self.report),
+            data_rules=read_data_rules(block.get("data_rules"), "data_rules", self.report),
+            pools=read_pools(block.get("pools"), self.report),
+            maintenance=read_maintenance(block.get("maintenance"), self.report, time_zone),
+            state_hook=read_hook(block),
+            proxy_from_environment=self._flag(block, "proxy_from_environment"),
         )
+        self._check_pools(config)
         block.warn_unknown()
         return config
 
@@ -142,10 +169,17 @@ class _Parser:
             for index, name in enumerate(each.fallbacks):
                 path = f"{each.path}.fallbacks[{index}]"
                 other = known.get(name)
-                if other is None or other is each:
+                if other is None or other is each or other.is_pattern:
                     self.report.error(path, f"{shown(name)} is no other endpoint{hint(name, known)}")
                 elif other.endpoint_type != each.endpoint_type:
                     self.report.error(path, f"{shown(name)} is of another type, {other.endpoint_type}")
+
+    def _check_pools(self, config: GatewayConfig) -> None:
+        known = {pool.name for pool in config.pools}
+        for each in (own for endpoint in config.endpoints for own in endpoint.deployments):
+            if each.pool is not None and each.pool not in known:
+                near = hint(each.pool, known)
+                self.report.error(f"{each.path}.pool", f"{shown(each.pool)} is none of pools{near}")
 
     def _entries(self, block: Block, key: str) -> list[tuple[str, object]]:
         value = block.get(key)
@@ -165,9 +199,16 @@ class _Parser:
             return None
         name, endpoint_type = self._name(block), self._endpoint_type(block)
         limit = read_limit(block.get("limit"), block.at("limit"), self.report)
-        usual = self._timeouts(block, timeouts)
-        price = read_price(block.get("price"), block.at("price"), self.report)
-        deployments = self._deployments(block, endpoint_type, price, usual)
+        usual = _Usual(
+            endpoint_type,
+            name.endswith("*"),
+            read_price(block.get("price"), block.at("price"), self.report),
+            self._timeouts(block, timeouts),
+            read_offer(block),
+            block.text("pool"),
+            read_probe(block, self.resolver),
+        )
+        deployments = self._deployments(block, usual)
         endpoint = EndpointConfig(
             name=name,
             endpoint_type=endpoint_type,
@@ -175,10 +216,10 @@ class _Parser:
             limit=limit,
             scope=self._scope(block),
             description=self._description(block),
-            timeouts=usual,
+            timeouts=usual.timeouts,
             path=path,
             hidden=self._flag(block, "hidden"),
-            price=price,
+            price=usual.price,
             deployments=deployments,
             order=read_order(block),
             retries=read_whole(block, "retries", 0, 0, 10),
@@ -186,6 +227,7 @@ class _Parser:
             aliases=self._aliases(block),
             mlflow=read_mlflow(block, self.mlflow),
             parameters=self._parameters(block, endpoint_type),
+            data_class=usual.offer.data_class,
         )
         block.warn_unknown()
         return endpoint
@@ -194,11 +236,13 @@ class _Parser:
         name = block.required_text("name")
         if not name:
             return ""
-        if not re.fullmatch(self.name_pattern, name) or not name.strip("."):
+        is_name = re.fullmatch(self.name_pattern, name) and name.strip(".")
+        if not is_name and not re.fullmatch(PATTERN, name):
             block.error(
                 "name",
                 "is part of URLs, so it must be made of the letters A to Z and a to z, digits, _, - and . "
-                f"alone, found {shown(name)}; the provider's own name of the model goes to model.name",
+                f"alone, found {shown(name)}; the provider's own name of the model goes to model.name, and "
+                "a * at the end stands for anything",
             )
         elif name in self.names:
             block.error(
@@ -273,18 +317,24 @@ class _Parser:
                 inner.error(name, f"{text}, found {shown(seconds)}")
         return replace(default, **{name: _seconds(seconds) for name, seconds in given.items()})
 
-    def _deployments(
-        self,
-        block: Block,
-        endpoint_type: str,
-        price: tuple[TariffConfig, ...] | None,
-        timeouts: Timeouts,
-    ) -> tuple[DeploymentConfig, ...]:
+    def _deployments(self, block: Block, usual: _Usual) -> tuple[DeploymentConfig, ...]:
         """Read where the model runs: in one place, `model`, or in those of `deployments`."""
         value = block.get("deployments")
         if value is None:
-            model = self._model(block, endpoint_type)
-            return (DeploymentConfig("1", model, 1.0, 1, price, timeouts, block.path),)
+            model = self._model(block, usual)
+            one = DeploymentConfig(
+                "1",
+                model,
+                1.0,
+                1,
+                usual.price,
+                usual.timeouts,
+                block.path,
+                offer=usual.offer,
+                pool=usual.pool,
+                probe=usual.probe,
+            )
+            return (one,)
         if "model" in block:
             block.error("deployments", "stands beside a model: take one of them out")
         block.get("model")
@@ -293,7 +343,7 @@ class _Parser:
             return ()
         path = block.at("deployments")
         found = [
-            self._deployment(entry, f"{path}[{index}]", str(index + 1), endpoint_type, price, timeouts)
+            self._deployment(Block(entry, f"{path}[{index}]", self.report), str(index + 1), usual)
             for index, entry in enumerate(value)
         ]
         names: dict[str, str] = {}
@@ -302,28 +352,22 @@ class _Parser:
                 self.report.error(f"{each.path}.name", f"must be different: {names[each.name]} has it too")
         return tuple(found)
 
-    def _deployment(
-        self,
-        entry: object,
-        path: str,
-        number: str,
-        endpoint_type: str,
-        price: tuple[TariffConfig, ...] | None,
-        timeouts: Timeouts,
-    ) -> DeploymentConfig:
-        block = Block(entry, path, self.report)
+    def _deployment(self, block: Block, number: str, usual: _Usual) -> DeploymentConfig:
         name = block.text("name") or number
         if not re.fullmatch(NAME, name):
             block.error("name", f"must be letters, digits, _, - and . alone, found {shown(name)}")
         own = block.get("price")
         deployment = DeploymentConfig(
             name=name,
-            model=self._model(block, endpoint_type),
+            model=self._model(block, usual),
             weight=read_weight(block),
             priority=read_whole(block, "priority", 1, 1, 1000),
-            price=price if own is None else read_price(own, block.at("price"), self.report),
-            timeouts=self._timeouts(block, timeouts),
-            path=path,
+            price=usual.price if own is None else read_price(own, block.at("price"), self.report),
+            timeouts=self._timeouts(block, usual.timeouts),
+            path=block.path,
+            offer=read_offer(block, usual.offer),
+            pool=block.text("pool") or usual.pool,
+            probe=read_probe(block, self.resolver, usual.probe),
         )
         block.refuse_unknown()
         return deployment
@@ -348,7 +392,8 @@ class _Parser:
                 block.error("aliases", f"{shown(name)} is a name of {self.names[name]} already")
         return names
 
-    def _model(self, block: Block, endpoint_type: str) -> ModelConfig:
+    def _model(self, block: Block, usual: _Usual) -> ModelConfig:
+        endpoint_type = usual.endpoint_type
         value = block.get("model")
         if value is None:
             block.missing("model", "is required: a mapping with provider, name and config")
@@ -356,15 +401,16 @@ class _Parser:
         model = Block(value, block.at("model"), self.report)
         schema = self._provider(model)
         config = model.get("config")
-        name = self._model_name(model, schema)
+        tls = read_tls(model, self.resolver)
+        name = self._model_name(model, schema, "*" if usual.is_pattern else None)
         if schema is None:
             return _NOTHING
         if endpoint_type in ENDPOINT_TYPES and endpoint_type not in schema.endpoint_types:
             offered = listed(sorted(schema.endpoint_types))
             model.error("provider", f"{schema.name} cannot serve {endpoint_type}; it serves {offered}")
         self._misplaced(model, schema)
-        settings = read_settings(config, model.at("config"), schema, self.resolver, self.report)
-        return ModelConfig(schema.name, name, settings)
+        settings, *others = read_with_keys(config, model.at("config"), schema, self.resolver, self.report)
+        return ModelConfig(schema.name, name, settings, tuple(others), tls)
 
     def _provider(self, model: Block) -> ProviderSchema | None:
         name = model.required_text("provider")
@@ -379,8 +425,10 @@ class _Parser:
             return None
         return schema
 
-    def _model_name(self, model: Block, schema: ProviderSchema | None) -> str | None:
+    def _model_name(self, model: Block, schema: ProviderSchema | None, default: str | None) -> str | None:
         name = model.text("name")
+        if name is None:
+            name = default
         if name is None and schema is not None and schema.model_name_required:
             model.error("name", f"is required by the provider {schema.name}: its own name of the model")
         if not name:

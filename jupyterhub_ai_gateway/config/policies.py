@@ -79,7 +79,7 @@ def read_policies(
 def _policy(entry: object, path: str, report: Report, group: str | None) -> PolicyConfig:
     block = Block(entry, path, report)
     resource = _resource(block)
-    scope = ScopeConfig(groups=(group,)) if group is not None else _scope(block)
+    scope = ScopeConfig(groups=(group,)) if group is not None else read_scope(block)
     starts, ends = _date(block, "starts"), _date(block, "ends")
     if starts and ends and ends < starts:
         block.error("ends", "must not be before starts")
@@ -90,7 +90,7 @@ def _policy(entry: object, path: str, report: Report, group: str | None) -> Poli
         window=_window(block, resource, has_dates=bool(starts and ends)),
         count=_count(block, scope),
         scope=scope,
-        endpoints=_patterns(block, "endpoints"),
+        endpoints=read_patterns(block, "endpoints"),
         priority=read_whole(block, "priority", 0, -1_000_000, 1_000_000),
         shadow=_flag(block, "shadow"),
         unpriced=cast(Any, _word(block, "unpriced", ("deny", "allow"))),
@@ -190,7 +190,8 @@ def _count(block: Block, scope: ScopeConfig) -> Count:
     return word
 
 
-def _scope(block: Block) -> ScopeConfig:
+def read_scope(block: Block) -> ScopeConfig:
+    """Read whom a rule is for."""
     value = block.get("scope")
     if value is None or value == "everyone":
         return ScopeConfig()
@@ -200,7 +201,7 @@ def _scope(block: Block) -> ScopeConfig:
     inner = Block(value, block.at("scope"), block.report)
     found: dict[str, tuple[str, ...]] = {}
     for key, kind in SCOPES.items():
-        found[kind] = found.get(kind, ()) + _patterns(inner, key)
+        found[kind] = found.get(kind, ()) + read_patterns(inner, key)
     inner.refuse_unknown()
     scope = ScopeConfig(**found)
     if scope.is_everyone and not inner.unknown():
@@ -208,7 +209,7 @@ def _scope(block: Block) -> ScopeConfig:
     return scope
 
 
-def _patterns(block: Block, key: str) -> tuple[str, ...]:
+def read_patterns(block: Block, key: str) -> tuple[str, ...]:
     """Read names, in which `*` stands for anything: one, or a list of them."""
     value = block.get(key)
     if value is None:

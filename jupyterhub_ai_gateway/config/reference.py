@@ -20,6 +20,18 @@ from .model import (
 from .parse import TYPE_KEYS
 from .policies import SCOPES, UNITS
 from .prices import KINDS, PER_REQUEST, PER_SECOND, PER_UNIT
+from .routing_pages import (
+    CONNECTIONS,
+    DATA_RULES,
+    POOLS,
+    STATE_HOOK,
+    STATES,
+    data_rule_rows,
+    maintenance_rows,
+    offer_rows,
+    pool_rows,
+    probe_rows,
+)
 
 _HEAD = """# Configuration
 
@@ -65,11 +77,18 @@ def reference_page(providers: Mapping[str, ProviderSchema]) -> str:
 
 def _keys() -> str:
     rows = [
-        ("name", "yes", "What callers give as `model`: letters, digits, `_`, `-` and `.`."),
+        (
+            "name",
+            "yes",
+            "What callers give as `model`: letters, digits, `_`, `-` and `.`. With a `*` at the end it "
+            "is a pattern: `openai/*` takes every name that begins so, and what the star stands for is the "
+            "model.",
+        ),
         ("endpoint_type", "yes", f"{_code(ENDPOINT_TYPES)}. Also spelled {_code(TYPE_KEYS[1:])}."),
         ("model.provider", "yes", "One of the providers below. Case, `-` and `_` make no difference."),
         ("model.name", "usually", "The provider's own name of the model."),
         ("model.config", "", "The provider's settings, below."),
+        ("model.tls", "", "Files in PEM for TLS with this provider, below."),
         ("deployments", "", "Where the model runs, in place of `model`: a list, described below."),
         (
             "order",
@@ -101,6 +120,9 @@ def _keys() -> str:
             "What it costs: a tariff (below), a list of which the last that holds counts, or `0` for free.",
         ),
         ("parameters", "", "What becomes of the fields that callers send; described below."),
+        *offer_rows(),
+        ("probe", "", "What its server is asked now and then; see below."),
+        ("pool", "", "One of `pools`, whose slots its requests take."),
         ("hidden", "", "`true`: for those who may not use it, it does not exist."),
         ("description", "", "A text for the list of models."),
         ("timeouts", "", "Seconds, by the names of the table below; also at the top of the file, for all."),
@@ -125,6 +147,19 @@ def _keys() -> str:
             "\n## Parameters\n",
             _PARAMETERS,
             _table(("key", "meaning"), [(f"`{key}`", text) for key, text in _parameter_rows()]),
+            "\n## Data\n",
+            DATA_RULES,
+            _table(_HEADS, [(f"`{key}`", *rest) for key, *rest in data_rule_rows()]),
+            "\n## Pools\n",
+            POOLS,
+            _table(_HEADS, [(f"`{key}`", *rest) for key, *rest in pool_rows()]),
+            "\n## States\n",
+            STATES,
+            "A `probe`:\n",
+            _table(_HEADS, [(f"`{key}`", *rest) for key, *rest in probe_rows()]),
+            "\nAn entry of `maintenance`:\n",
+            _table(_HEADS, [(f"`{key}`", *rest) for key, *rest in maintenance_rows()]),
+            STATE_HOOK,
             "\n## Policies\n",
             _POLICIES,
             _table(("key", "required", "meaning"), [(f"`{key}`", *rest) for key, *rest in _policy_rows()]),
@@ -143,11 +178,14 @@ def _keys() -> str:
             _KEYS,
             "\n## Timeouts\n",
             _table(("key", "default, in seconds"), [(f"`{name}`", value) for name, value in limits]),
+            CONNECTIONS,
             "\n## Keys and other secrets\n",
             "A provider's key may stand in the file itself, or be named: `$NAME` and `{env: NAME}` read\n"
             "an environment variable, `{file: PATH}` a file, and so does a text that is the path of a\n"
             "file that exists (relative ones count from the configuration's folder). Files are watched\n"
-            "like the configuration.\n",
+            "like the configuration.\n\n"
+            "In the place of one key there may be a list of keys of the same provider. The first is used;\n"
+            "one that is refused, or has no more requests left, rests, and the next is used.\n",
         ]
     )
 
@@ -184,6 +222,11 @@ def _deployment_rows() -> list[tuple[str, str, str]]:
         ("priority", "", "Its tier; 1, the default, is asked first."),
         ("price", "", "Its own price; the endpoint's by default."),
         ("timeouts", "", "Its own timeouts; the endpoint's by default."),
+        (
+            "context_length",
+            "",
+            "This, `pool`, `probe` and what else the endpoint says of itself, of its own.",
+        ),
     ]
 
 

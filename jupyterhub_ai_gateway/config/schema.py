@@ -13,9 +13,10 @@ from ..vocabulary import Timeouts
 from .limits import LIMIT_KEYS, MOST_CALLS
 from .mlflow import SPLIT_MARKS, SPLIT_TYPE_KEYS, STRATEGY
 from .model import COMBINES, ENDPOINT_TYPES, MLFLOW_ANSWERS, ORDERS, RESOURCES, ProviderSchema, Setting
-from .parse import NAME, SCOPE, TYPE_KEYS
+from .parse import NAME, PATTERN, SCOPE, TYPE_KEYS
 from .policies import COUNTS, SCOPES
 from .prices import KINDS, PER_REQUEST, PER_SECOND, PER_UNIT
+from .routing_pages import OFFER_SCHEMA, data_rule_schema, maintenance_schema, pool_schema, probe_schema
 
 Schema = dict[str, object]
 
@@ -55,18 +56,27 @@ def json_schema(providers: Mapping[str, ProviderSchema]) -> Schema:
                 "properties": {"enabled": {"type": ["boolean", "null"]}},
                 "additionalProperties": False,
             },
+            "maintenance": {"type": ["array", "null"], "items": {"$ref": "#/$defs/maintenance"}},
+            "proxy_from_environment": {"type": ["boolean", "null"]},
+            "state_hook": {"type": ["string", "null"], "examples": ["my_package.module:function"]},
+            "pools": {"type": ["array", "null"], "items": {"$ref": "#/$defs/pool"}},
+            "data_rules": {"type": ["array", "null"], "items": {"$ref": "#/$defs/data_rule"}},
         },
         "anyOf": [{"required": ["endpoints"]}, {"required": ["routes"]}],
         "$defs": {
             "endpoints": {"type": ["array", "null"], "items": _entry()},
             "split": _split(),
             "mlflow": _mlflow(),
+            "data_rule": data_rule_schema(_scope()),
             "deployment": _deployment(),
             "endpoint": _endpoint(),
             "limit": _limit(),
             "ledger": _ledger(),
             "parameters": _parameters(),
             "policy": _policy(),
+            "pool": pool_schema(),
+            "probe": probe_schema(),
+            "maintenance": maintenance_schema(),
             "price": _price(),
             "store": _store(),
             "tariff": _tariff(),
@@ -83,9 +93,12 @@ def _endpoint() -> Schema:
         "properties": {
             "name": {
                 "type": "string",
-                "pattern": f"^{NAME}$",
-                "description": "What callers give as model.",
+                "pattern": f"^(?:{NAME}|{PATTERN})$",
+                "description": "What callers give as model; a * at the end stands for anything.",
             },
+            **OFFER_SCHEMA,
+            "probe": {"$ref": "#/$defs/probe"},
+            "pool": {"type": ["string", "null"], "description": "The pool whose slots it takes."},
             **{key: {**kind, "description": "What it serves."} for key in TYPE_KEYS},
             "model": {"$ref": "#/$defs/model"},
             "deployments": {
@@ -197,6 +210,9 @@ def _deployment() -> Schema:
             "priority": {"type": ["integer", "null"], "minimum": 1},
             "price": {"$ref": "#/$defs/price"},
             "timeouts": {"$ref": "#/$defs/timeouts"},
+            "pool": {"type": ["string", "null"]},
+            "probe": {"$ref": "#/$defs/probe"},
+            **OFFER_SCHEMA,
         },
         "required": ["model"],
         "additionalProperties": False,
@@ -224,8 +240,8 @@ def _parameters() -> Schema:
     }
 
 
-def _policy() -> Schema:
-    scope: Schema = {
+def _scope() -> Schema:
+    return {
         "anyOf": [
             {"enum": ["everyone", None]},
             {
@@ -236,6 +252,9 @@ def _policy() -> Schema:
             },
         ]
     }
+
+
+def _policy() -> Schema:
     return {
         "type": "object",
         "properties": {
@@ -244,7 +263,7 @@ def _policy() -> Schema:
             "limit": {"type": ["number", "string"], "description": "A number, or dollars for cost_usd."},
             "window": {"type": ["string", "null"], "examples": ["minute", "5 minutes", "day", "term"]},
             "rolling": {"type": ["boolean", "null"]},
-            "scope": scope,
+            "scope": _scope(),
             "endpoints": {"anyOf": [_NAMES, {"type": "null"}]},
             "count": {"enum": [*COUNTS, None]},
             "priority": {"type": ["integer", "null"]},
@@ -337,6 +356,11 @@ def _model(schemas: Mapping[str, ProviderSchema]) -> Schema:
         "properties": {
             "provider": {"type": "string", "examples": sorted(schemas)},
             "name": {"type": ["string", "null"]},
+            "tls": {
+                "type": ["object", "null"],
+                "properties": {each: {"type": "string"} for each in ("ca_file", "cert_file", "key_file")},
+                "additionalProperties": False,
+            },
         },
         "required": ["provider"],
         "allOf": [_provider_rule(name, schema) for name, schema in schemas.items()],
@@ -370,6 +394,7 @@ def _setting(setting: Setting) -> Schema:
     kinds: dict[str, list[Schema]] = {
         "flag": [{"type": "boolean"}],
         "headers": [{"type": "object", "additionalProperties": {"anyOf": _REFERENCE}}],
+        "secret": [*_REFERENCE, {"type": "array", "items": {"anyOf": _REFERENCE}, "minItems": 1}],
         "whole": [{"type": "integer", "minimum": 1}],
         "group": [
             {

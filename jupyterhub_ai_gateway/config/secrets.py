@@ -109,6 +109,13 @@ class Resolver:
             return self._named_variable(text, path).strip()
         return text
 
+    def find_file(self, text: str) -> Path | None:
+        """Find a file that a text names, and count it among those that were asked for; None without one."""
+        found = self._file(text)
+        if found is not None and found not in self.files:
+            self.files.append(found)
+        return found
+
     def _pointed(self, value: object, path: str) -> str:
         if isinstance(value, Mapping):
             return self._from_mapping(value, path)

@@ -18,6 +18,9 @@ from .words import hint, kind_of, listed, shown_key
 
 T = TypeVar("T")
 HEADER_NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~\-]+"
+MOST_KEYS = 100
+UNIX = "http+unix"
+_SOCKET = re.compile(r"(?i:%2f)[A-Za-z0-9%._~\-]{1,300}")
 OWN_HEADERS = (
     "connection",
     "content-length",
@@ -44,6 +47,34 @@ def read_settings(
         for name, problem in schema.check(settings):
             block.error(name, problem)
     return MappingProxyType(settings)
+
+
+def read_with_keys(
+    value: object, path: str, schema: ProviderSchema, resolver: Resolver, report: Report
+) -> list[Mapping[str, object]]:
+    """Read `model.config` in which a key may be a list of keys: once for each of them."""
+    keys = {
+        setting.name: value[setting.name]
+        for setting in schema.settings
+        if setting.kind == "secret"
+        and isinstance(value, Mapping)
+        and isinstance(value.get(setting.name), list)
+    }
+    lengths = {len(each) for each in keys.values()}
+    if not keys or not isinstance(value, Mapping):
+        return [read_settings(value, path, schema, resolver, report)]
+    if len(lengths) > 1 or not 1 <= max(lengths) <= MOST_KEYS:
+        report.error(f"{path}.{next(iter(keys))}", f"must be a list of 1 to {MOST_KEYS} keys, all as long")
+        return [{setting.name: _default(setting) for setting in schema.settings}]
+    found = []
+    for index in range(max(lengths)):
+        before = len(report.errors)
+        one = {**value, **{name: each[index] for name, each in keys.items()}}
+        found.append(read_settings(one, path, schema, resolver, report))
+        paths = {f"{path}.{name}": f"{path}.{name}[{index}]" for name in keys}
+        fresh = [(paths.get(at, at), problem) for at, problem in report.errors[before:]]
+        report.errors[before:] = [each for each in fresh if each not in report.errors[:before]]
+    return found
 
 
 def _setting(block: Block, setting: Setting, schema: ProviderSchema, resolver: Resolver) -> object:
@@ -93,13 +124,14 @@ def _read_text(value: object, path: str, setting: Setting, resolver: Resolver) -
 
 def _read_url(value: object, path: str, setting: Setting, resolver: Resolver) -> str:
     text = _read_text(value, path, setting, resolver)
-    problem = _url_problem(text)
+    problem = url_problem(text)
     if problem:
         raise ConfigFault(path, problem)
     return text.rstrip("/")
 
 
-def _url_problem(text: str) -> str | None:
+def url_problem(text: str, *, may_have_query: bool = False) -> str | None:
+    """Say why a text is not the URL of a server; None when it is one."""
     if not all("!" <= letter <= "~" for letter in text):
         return "holds a blank or a character that is not ASCII, so it is no URL"
     try:
@@ -107,11 +139,15 @@ def _url_problem(text: str) -> str | None:
         port_is_fine = parts.port != 0
     except ValueError:
         return "is not a URL"
+    if parts.scheme == UNIX and not _SOCKET.fullmatch(parts.netloc):
+        return f"must be {UNIX}://, the path of a socket with %2F for each slash, and what follows the host"
+    if parts.scheme == UNIX:
+        return None if "#" not in text else "must be a URL without a fragment (#)"
     if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_fine:
         return "must be a URL that begins with http:// or https:// and a host"
     if parts.username is not None or parts.password is not None:
         return "holds a user name or password; credentials belong in settings of their own, kept secret"
-    if "?" in text or "#" in text:
+    if "#" in text or ("?" in text and not may_have_query):
         return "must be a URL without a query (?) and a fragment (#): the gateway adds paths to it"
     return None
 

@@ -22,9 +22,10 @@ from ..dialects.multipart import is_form
 from ..errors import Fault, RequestFault
 from ..gateway import Call, Gateway, answer_fault
 from ..uploads import Upload
-from ..vocabulary import UPLOADS, Operation
+from ..vocabulary import UPLOADS, Operation, Wishes
 from .tasks import RequestIds, Tasks
 from .wire import Wire, wire_of
+from .wishes import wishes_from_headers
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +98,7 @@ class _Arrival(httputil.HTTPMessageDelegate):
         "_task",
         "_token",
         "_upload",
+        "_wishes",
     )
 
     def __init__(self, lane: Lane, server_conn: object, connection: httputil.HTTPConnection) -> None:
@@ -108,6 +110,7 @@ class _Arrival(httputil.HTTPMessageDelegate):
         self._token: str | None = None
         self._betas: str | None = None
         self._project: str | None = None
+        self._wishes: Wishes | None = None
         self._fault: RequestFault | None = None  # why it will be refused, once it has arrived
         self._pieces: list[bytes] = []
         self._task: asyncio.Task[None] | None = None
@@ -129,6 +132,7 @@ class _Arrival(httputil.HTTPMessageDelegate):
         self._token = token_from_headers(headers) or path.key
         self._betas = betas_of(path.operation, headers)
         self._project = project_from_headers(headers)
+        self._wishes = wishes_from_headers(headers)
         self._connection.set_max_body_size(lane.max_body_bytes)  # type: ignore[attr-defined]
         if path.operation in UPLOADS and self._fault is None and is_form(headers.get("Content-Type", "")):
             self._begin_upload(path.operation, headers)
@@ -174,6 +178,7 @@ class _Arrival(httputil.HTTPMessageDelegate):
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         call = Call(path.operation, body, request_id, self._token, None, self._betas, path.model)
         call.project, call.path_streams = self._project, path.streams
+        call.wishes = self._wishes
         self._task = lane.tasks.start(self._answer(call, wire_of(self._connection)))
         self._connection.set_close_callback(self._leave)  # type: ignore[attr-defined]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Sequence
 from datetime import datetime, timezone
 from typing import Any
@@ -23,7 +24,9 @@ from ..dialects.multipart import is_form
 from ..errors import BodyTooLarge
 from ..gateway import Call, Gateway, Reply
 from ..router import Endpoint
+from ..router.fit import rank
 from ..router.split import Split
+from ..router.states import RANK, READY, Found
 from ..uploads import Upload
 from ..vocabulary import (
     COUNT_TOKENS,
@@ -41,6 +44,7 @@ from .lane import betas_of, encoding_fault, upload_of
 from .login import caller_from_cookie
 from .tasks import Tasks
 from .wire import wire_of
+from .wishes import wishes_from_headers
 
 LIST_MODELS = Operation("models", "models:list", "", "/models")
 
@@ -67,6 +71,7 @@ class CallerHandler(BaseHandler):
             caller,
             betas_of(operation, headers),
             project=project_from_headers(headers),
+            wishes=wishes_from_headers(headers),
         )
 
 
@@ -256,6 +261,13 @@ def model_card(endpoint: Endpoint, created: int) -> dict[str, object]:
     }
     if endpoint.description is not None:
         card["description"] = endpoint.description
+    if endpoint.name.endswith("*"):
+        card["pattern"] = True
+    card.update(offered(endpoint))
+    state = best_state(endpoint)
+    card["state"] = state.state
+    if state.text is not None and state.state != READY:
+        card["state_text"] = state.text
     if endpoint.aliases:
         card["aliases"] = list(endpoint.aliases)
     if endpoint.limit is not None:
@@ -273,6 +285,34 @@ def split_card(split: Split, created: int) -> dict[str, object]:
         "owned_by": "traffic-split",
         "endpoint_type": split.operation.endpoint_type,
     }
+
+
+def best_state(endpoint: Endpoint) -> Found:
+    """Return the state of the deployment that fares best: what a caller can expect."""
+    now = time.monotonic()
+    return min((each.state(now) for each in endpoint.deployments), key=lambda found: RANK[found.state])
+
+
+def offered(endpoint: Endpoint) -> dict[str, object]:
+    """Describe what an endpoint offers: what at least one of its deployments does, as far as is known."""
+    offers = [each.offer for each in endpoint.deployments]
+    found: dict[str, object] = {}
+    lengths = [each.context_length for each in offers if each.context_length is not None]
+    if lengths:
+        found["context_length"] = max(lengths)
+    words = [each.capabilities for each in offers if each.capabilities is not None]
+    if words:
+        found["capabilities"] = sorted(frozenset().union(*words))
+    regions = {each.region for each in offers if each.region is not None}
+    if regions:
+        found["regions"] = sorted(regions)
+    classes = [each.data_class for each in offers]
+    if any(classes):
+        found["data_class"] = max(classes, key=rank)
+    days = [each.deprecation_date for each in offers]
+    if all(days):
+        found["deprecation_date"] = max(day for day in days if day is not None).isoformat()
+    return found
 
 
 def anthropic_list(endpoints: Sequence[Endpoint], created: int) -> dict[str, object]:

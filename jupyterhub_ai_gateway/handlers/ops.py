@@ -1,19 +1,23 @@
 """For machines that look after the gateway: is it up, should it get requests, what does it count.
 
-Nothing here asks a provider, and only `MetricsHandler` may ask the Hub. Settings of the application that
-are read: `status`, `metrics`, `metrics_enabled`, `authenticate_prometheus`, `resolver`.
+Nothing here asks a provider, and the Hub is asked only for a token. Settings of the application that
+are read: `gateway`, `status`, `metrics`, `metrics_enabled`, `authenticate_prometheus`, `resolver`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Protocol
 
 from tornado import web
 from typing_extensions import override
 
 from ..auth import TokenResolver, token_from_headers
+from ..errors import AuthFault
+from ..gateway import Gateway
 from ..metrics import ConfigurationState, Metrics
+from ..vocabulary import ADMIN
 from .base import BaseHandler
 
 READ_METRICS = "read:metrics"
@@ -59,14 +63,17 @@ class OpsHandler(BaseHandler):
 class HealthHandler(OpsHandler):
     """`/health`: the process answers, which version it is, and what configuration is in use.
 
-    `status` stays OK while draining and with a broken newer file: what is in use works.
+    `status` stays OK while draining and with a broken newer file: what is in use works. Holders of the
+    admin scope also get the state of every deployment; without a token nobody is asked who calls.
     """
 
     @override
-    def get(self) -> None:
+    async def get(self) -> None:
         state = self.status.configuration()
+        deployments = await self._deployments()
         self.finish(
             {
+                **({} if deployments is None else {"deployments": deployments}),
                 "status": "OK",
                 "version": self.status.version,
                 "uptime": round(self.status.uptime_s, 3),
@@ -78,6 +85,26 @@ class HealthHandler(OpsHandler):
                 },
             }
         )
+
+    async def _deployments(self) -> list[dict[str, object]] | None:
+        """Return every deployment's state, for those who look after them; None for all others."""
+        token = token_from_headers(self.request.headers)
+        if not token:
+            return None
+        resolver: TokenResolver = self.settings["resolver"]
+        try:
+            caller = resolver.peek(token) or await resolver.resolve(token)
+        except AuthFault:
+            return None
+        if resolver.rules.scope(ADMIN) not in caller.scopes:
+            return None
+        gateway: Gateway = self.settings["gateway"]
+        now = time.monotonic()
+        return [
+            {"endpoint": endpoint.name, "deployment": each.name, "state": each.state(now).state}
+            for endpoint in gateway.catalogue.all
+            for each in endpoint.deployments
+        ]
 
 
 class LiveHandler(OpsHandler):

@@ -24,6 +24,7 @@ from ..config.model import RESOURCES
 from ..errors import LimitsUnavailable, NotFound, RequestFault
 from ..limits import Gate, QuotaRule, StoreUnavailable
 from ..router import Deployment, Endpoint
+from ..scheduling import Pools
 from ..storage import AuditRow, Database, OverrideRow, StorageUnavailable
 from ..storage.database import new_id
 from ..usage.ledger import Ledger
@@ -398,7 +399,7 @@ class DeploymentsHandler(AccountHandler):
 
 def deployment_of(endpoint: Endpoint, deployment: Deployment, now: float) -> dict[str, Any]:
     """Describe a deployment and its health; times in seconds."""
-    health = deployment.health
+    health, state = deployment.health, deployment.state(now)
     rests_s = health.rests_until - now
     return {
         "endpoint": endpoint.name,
@@ -407,14 +408,34 @@ def deployment_of(endpoint: Endpoint, deployment: Deployment, now: float) -> dic
         "model": deployment.provider.model_name,
         "priority": deployment.priority,
         "weight": deployment.weight,
-        "state": "resting" if rests_s > 0 else "ready",
+        "state": state.state,
+        "state_text": state.text,
+        "state_until": None if state.until is None else state.until.isoformat(timespec="seconds"),
         "reason": health.reason,
         "rests_s": round(rests_s, 3) if rests_s > 0 else None,
         "in_flight": health.in_flight if endpoint.has_choice else None,
         "latency_s": None if health.latency_s is None else round(health.latency_s, 3),
         "failures": health.total_failures if endpoint.has_choice else None,
+        "keys": [
+            {
+                "key": index + 1,
+                "state": "resting" if key.health.is_resting(now) else "ready",
+                "reason": key.health.reason,
+            }
+            for index, key in enumerate(deployment.keys)
+        ],
         "price_source": None if deployment.price is None else deployment.price.source,
     }
+
+
+class PoolsHandler(AccountHandler):
+    """`GET /api/pools`: the slots of the operator's own machines, who has them, and who waits."""
+
+    @override
+    async def get(self) -> None:
+        self.require_admin()
+        pools: Pools = self.settings["pools"]
+        self.write_json({"pools": [pool.described() for pool in pools.all]})
 
 
 class AuditHandler(AccountHandler):
@@ -547,6 +568,7 @@ ROUTES: tuple[tuple[str, type[web.RequestHandler], dict[str, Any]], ...] = (
     ("api/overrides", OverridesHandler, {}),
     ("api/overrides/([A-Za-z0-9_]{1,80})", OverrideHandler, {}),
     ("api/deployments", DeploymentsHandler, {}),
+    ("api/pools", PoolsHandler, {}),
     ("api/audit", AuditHandler, {}),
 )
 """Patterns below the prefix, who answers them, and with what arguments."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from .cells import Cell
-from .export import AuthCache, ConfigurationState, DeploymentState, Metrics, Snapshot
+from .export import AuthCache, ConfigurationState, DeploymentState, Metrics, PoolState, Snapshot
 from .families import FAMILIES, NAMESPACE, reference
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "ConfigurationState",
     "DeploymentState",
     "Metrics",
+    "PoolState",
     "Snapshot",
     "reference",
 ]

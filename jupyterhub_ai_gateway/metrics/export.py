@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
@@ -73,6 +73,19 @@ class DeploymentState(NamedTuple):
     deployment: str
     failures: int
     is_resting: bool
+    state: str
+
+
+class PoolState(NamedTuple):
+    """The slots of one pool; `waits` are all requests that ever waited, `waited_s` how long together."""
+
+    pool: str
+    slots: int
+    in_use: int
+    waiting: int
+    waits: int
+    waited_s: float
+    refused: int
 
 
 class Metrics:
@@ -100,6 +113,7 @@ class Metrics:
         self._ledger: LedgerState | None = None
         self._limits: Callable[[], tuple[int, int]] | None = None
         self._deployments: Callable[[], Iterable[DeploymentState]] | None = None
+        self._pools: Callable[[], Iterable[PoolState]] | None = None
 
     def cell(self, *, endpoint: str, operation: str, provider: str, model: str) -> Cell:
         """Return the cell of these labels, made when they are new: the same one after a reload.
@@ -150,6 +164,10 @@ class Metrics:
         """Show how the deployments of endpoints that have a choice fare."""
         self._deployments = states
 
+    def watch_pools(self, states: Callable[[], Iterable[PoolState]]) -> None:
+        """Show how many slots there are, and who waits for one."""
+        self._pools = states
+
     def snapshot(self) -> Snapshot:
         """Copy what is counted now, quickly; to be written out where it does not hold up requests."""
         cells = [cell.copy() for cell in (*self._cells.values(), self._other) if _is_used(cell)]
@@ -174,6 +192,12 @@ class Metrics:
             resting = [float(each.is_resting) for each in states]
             yield families.DEPLOYMENT_FAILURES, dict(zip(names, failures, strict=True))
             yield families.DEPLOYMENT_RESTING, dict(zip(names, resting, strict=True))
+            yield (
+                families.DEPLOYMENT_STATE,
+                {(*name, each.state): 1.0 for name, each in zip(names, states, strict=True)},
+            )
+        if self._pools is not None:
+            yield from _pool_singles(list(self._pools()))
         if self._ledger is not None:
             yield from _ledger_singles(self._ledger)
         if self._limits is not None:
@@ -184,6 +208,17 @@ class Metrics:
             yield from _auth_singles(self._auth)
         if self._configuration is not None:
             yield from _configuration_singles(self._configuration())
+
+
+def _pool_singles(
+    states: Sequence[PoolState],
+) -> Iterator[tuple[Family, Mapping[tuple[str, ...], float]]]:
+    yield families.POOL_SLOTS, {(each.pool,): each.slots for each in states}
+    yield families.POOL_IN_USE, {(each.pool,): each.in_use for each in states}
+    yield families.POOL_WAITING, {(each.pool,): each.waiting for each in states}
+    yield families.POOL_WAITS, {(each.pool,): each.waits for each in states}
+    yield families.POOL_WAITED, {(each.pool,): each.waited_s for each in states}
+    yield families.POOL_REFUSED, {(each.pool,): each.refused for each in states}
 
 
 def _ledger_singles(ledger: LedgerState) -> Iterator[tuple[Family, Mapping[tuple[str, ...], float]]]:

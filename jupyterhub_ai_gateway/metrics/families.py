@@ -139,6 +139,22 @@ DEPLOYMENT_FAILURES = Family(
 DEPLOYMENT_RESTING = Family(
     "deployment_resting", GAUGE, "1 while a deployment rests after failures", ("endpoint", "deployment")
 )
+DEPLOYMENT_STATE = Family(
+    "deployment_state",
+    GAUGE,
+    "1 for the state a deployment is in: ready, queued, loading, resting, down, maintenance",
+    ("endpoint", "deployment", "state"),
+)
+POOL_SLOTS = Family("pool_slots", GAUGE, "Requests that a pool runs at a time", ("pool",))
+POOL_IN_USE = Family("pool_slots_in_use", GAUGE, "Slots of a pool that are taken", ("pool",))
+POOL_WAITING = Family("pool_waiting_requests", GAUGE, "Requests that wait for a slot of a pool", ("pool",))
+POOL_WAITS = Family(
+    "pool_waits", COUNTER, "Requests that have waited for a slot, however it ended", ("pool",)
+)
+POOL_WAITED = Family("pool_wait_seconds", COUNTER, "How long they have waited, all together", ("pool",))
+POOL_REFUSED = Family(
+    "pool_refusals", COUNTER, "Requests that were sent away, for want of room or of time", ("pool",)
+)
 AUTH_ANSWERS = Family(
     "auth_cache_answers",
     COUNTER,
@@ -179,6 +195,8 @@ FAMILIES = (
     *(DURATION, FIRST_TOKEN, PER_TOKEN, TOKEN_USAGE),
     *(REQUESTS, IN_FLIGHT, TOKEN_TOTAL, UNKNOWN_USAGE, COST, UNPRICED),
     *(LIMIT_HITS, UPSTREAM_ERRORS, UPSTREAM_CONNECTIONS, DEPLOYMENT_FAILURES, DEPLOYMENT_RESTING),
+    DEPLOYMENT_STATE,
+    *(POOL_SLOTS, POOL_IN_USE, POOL_WAITING, POOL_WAITS, POOL_WAITED, POOL_REFUSED),
     *(LEDGER_ROWS, LEDGER_QUEUE, LEDGER_JOURNAL, LEDGER_AWAY, COUNTERS, STORE_ERRORS),
     *(AUTH_ANSWERS, AUTH_TOKENS, HUB_LOOKUPS, HUB_ERRORS),
     *(RELOADS, LOADED_WELL, LOADED_AT, ENDPOINTS, SERIES, BUILD),

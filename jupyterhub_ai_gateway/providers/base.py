@@ -53,6 +53,7 @@ class Provider(abc.ABC):
     def __init__(self, model: ModelConfig) -> None:
         self.model_name = model.name
         self.settings: Mapping[str, Any] = model.settings
+        self.tls = model.tls
 
     @property
     def name(self) -> str:
@@ -113,7 +114,7 @@ class Provider(abc.ABC):
         headers = self.headers()
         if operation in MEDIA:
             headers = _media_headers(operation, headers)
-        return Target.from_url(self.url(operation), headers, verify_tls=self.verifies_tls)
+        return Target.from_url(self.url(operation), headers, verify_tls=self.verifies_tls, tls=self.tls)
 
     def stream_target(self, operation: Operation) -> Target:
         """Return the same for a streamed answer, where the host has another address for it; made once."""

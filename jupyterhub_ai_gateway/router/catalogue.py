@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from random import random
 
 import msgspec
 
 from ..config import (
+    DataClass,
+    DataRuleConfig,
     DeploymentConfig,
     EndpointConfig,
     GatewayConfig,
     LimitConfig,
+    MaintenanceConfig,
     MlflowConfig,
     ModelConfig,
+    OfferConfig,
     Order,
+    ProbeConfig,
     TariffConfig,
     fold,
 )
@@ -45,11 +51,16 @@ from ..vocabulary import (
     Caller,
     Operation,
     Timeouts,
+    utcnow,
 )
+from .fit import NO_OFFER, Needs, is_choosy, nothing_fits, rank, why_not
 from .health import Health, Healths
 from .order import RetryBudget, ordered
 from .split import Split, make_split
+from .states import Found, for_deployment, in_window, under_maintenance
 
+STAR = re.compile(r"[A-Za-z0-9_.:/@+\-]{1,200}")
+"""What the star of a pattern can stand for."""
 _CUT_OUT = b"..."
 _SHORTEST_SECRET = 8
 
@@ -63,6 +74,8 @@ class Deployment:
     `targets` has a place for each operation that callers may ask for, `stream_targets` the same where the
     answer is streamed; `bridges` are for those whose format the host does not speak. What only counts and
     is not offered by the host is in `estimates`. `price` is None where nobody knows it.
+    With `takes_star` the host's name of the model has a `*` in it, for what the pattern's star stands for;
+    then `find_price` finds the price of a name.
     """
 
     provider: Provider
@@ -76,6 +89,17 @@ class Deployment:
     priority: int = 1
     health: Health = field(default_factory=Health)
     cells: Mapping[Operation, Cell] = field(default_factory=dict)
+    offer: OfferConfig = NO_OFFER
+    pool: str | None = None
+    probe: ProbeConfig | None = None
+    windows: tuple[MaintenanceConfig, ...] = ()
+    keys: tuple[Deployment, ...] = ()
+    """The same with each of its keys, the first one included, where there are several; else none.
+
+    The `health` of one says whether its key rests.
+    """
+    takes_star: bool = False
+    find_price: Callable[[str], Price | None] = lambda model: None
     stream_targets: Mapping[Operation, Target] = field(default_factory=dict)
     bridges: Mapping[Operation, Bridge | VectorBridge] = field(default_factory=dict)
     estimates: frozenset[Operation] = frozenset()
@@ -83,6 +107,28 @@ class Deployment:
     def serves(self, operation: Operation) -> bool:
         """Say whether it can be asked for an operation, be it by translation."""
         return operation in self.targets or operation in self.estimates
+
+    def keys_to_try(self, now: float) -> list[Deployment]:
+        """Return those of its keys that do not rest; when all do, the one whose rest ends first."""
+        awake = [key for key in self.keys if not key.health.is_resting(now)]
+        return awake or [min(self.keys, key=lambda key: key.health.rests_until)]
+
+    def maintenance(self) -> Found | None:
+        """Return why it is not to be asked now; None when it may be."""
+        found = in_window(self.windows, utcnow()) if self.windows else None
+        return found or self.health.maintenance
+
+    def state(self, now: float) -> Found:
+        """Return the state it is in."""
+        return self.maintenance() or self.health.state(now)
+
+    def named(self, star: str | None) -> tuple[msgspec.Raw | None, str | None, Price | None]:
+        """Return the host's name of the model, as JSON and as text, and its price."""
+        name = self.provider.model_name
+        if not self.takes_star or star is None or name is None:
+            return self.sent_model, name, self.price
+        name = name.replace("*", star)
+        return msgspec.Raw(msgspec.json.encode(name)), name, self.price or self.find_price(name)
 
     @property
     def rate(self) -> int | None:
@@ -120,6 +166,18 @@ class Endpoint:
     fallbacks: list[Endpoint] = field(default_factory=list)
     budget: RetryBudget = field(default_factory=RetryBudget)
     parameters: Parameters | None = None
+    data_class: DataClass | None = None
+    is_choosy: bool = False
+    """True when there may be requests that one of its deployments, or of its stand-ins', cannot serve."""
+    may_close: bool = False
+    """True when one of these may be under maintenance."""
+
+    is_sticky: bool = False
+    """True when it, or a stand-in, keeps conversations where they were."""
+
+    def star(self, asked_model: str) -> str | None:
+        """Return what the star of a pattern stands for; None where the name is no pattern."""
+        return asked_model[len(self.name) - 1 :] if self.name.endswith("*") else None
 
     @property
     def deployment(self) -> Deployment:
@@ -128,22 +186,57 @@ class Endpoint:
 
     @property
     def has_choice(self) -> bool:
-        """Say whether there is another way than one attempt at one deployment."""
-        return len(self.deployments) > 1 or self.retries > 0 or bool(self.fallbacks)
+        """Say whether there is another way than one attempt at one deployment, at once."""
+        has_others = len(self.deployments) > 1 or self.retries > 0 or bool(self.fallbacks)
+        return has_others or self.deployments[0].pool is not None or bool(self.deployments[0].keys)
 
     def cell_of(self, deployment: Deployment, operation: Operation) -> Cell:
         """Return where a request to a deployment is counted; one to a stand-in is still this endpoint's."""
-        is_own = any(each is deployment for each in self.deployments)
+        is_own = any(each.cells is deployment.cells for each in self.deployments)
         return deployment.cells[operation] if is_own else self.cells[operation]
 
-    def route(self, operation: Operation, now: float, draw: Callable[[], float]) -> list[Deployment]:
-        """Return the deployments in the order in which to try them, those of stand-ins last."""
-        mine = [each for each in self.deployments if each.serves(operation)]
-        found = ordered(mine, self.order, now, draw)
-        for other in self.fallbacks:
-            theirs = [each for each in other.deployments if each.serves(operation)]
-            found += ordered(theirs, other.order, now, draw)
+    def route(
+        self,
+        operation: Operation,
+        now: float,
+        draw: Callable[[], float],
+        needs: Needs | None = None,
+        key: bytes = b"",
+    ) -> list[Deployment]:
+        """Return the deployments in the order in which to try them, those of stand-ins last.
+
+        With `needs`, those that do not meet them are left out, and so are stand-ins for data of a lower
+        class than this endpoint's; `RequestFault` says why each was when nobody is left. Those under
+        maintenance are left out; `Maintenance` when all are. `key` is what "sticky" keeps together.
+        """
+        found: list[Deployment] = []
+        left_out: list[tuple[str, str]] = []
+        closed: list[Found] = []
+        for own in (self, *self.fallbacks):
+            able = [each for each in own.deployments if each.serves(operation)]
+            if needs is not None:
+                needed = needs if own is self else needs.at_least(self.data_class)
+                able = self._fitting(own, able, needed, left_out)
+            if self.may_close:
+                able = _open(able, closed)
+            found += ordered(able, own.order, now, draw, key)
+        if not found and closed:
+            raise under_maintenance(self.name, closed, utcnow())
+        if not found and left_out:
+            raise nothing_fits(self.name, left_out)
         return found
+
+    def _fitting(
+        self, own: Endpoint, able: list[Deployment], needs: Needs, left_out: list[tuple[str, str]]
+    ) -> list[Deployment]:
+        fitting = []
+        for each in able:
+            reason = why_not(each.offer, needs)
+            if reason is None:
+                fitting.append(each)
+            else:
+                left_out.append((each.name if own is self else f"{own.name}/{each.name}", reason))
+        return fitting
 
     def is_open_to(self, caller: Caller) -> bool:
         """Say whether this caller may use it."""
@@ -158,10 +251,20 @@ class Endpoint:
 class Catalogue:
     """All endpoints of one configuration, in its order, and the names that stand for several of them."""
 
-    def __init__(self, endpoints: Iterable[Endpoint], splits: Iterable[Split] = ()) -> None:
+    def __init__(
+        self,
+        endpoints: Iterable[Endpoint],
+        splits: Iterable[Split] = (),
+        data_rules: Sequence[DataRuleConfig] = (),
+    ) -> None:
         self._splits = {split.name: split for split in splits}
         self._endpoints = {endpoint.name: endpoint for endpoint in endpoints}
         self._aliases = {alias: each for each in self._endpoints.values() for alias in each.aliases}
+        patterns = [each for each in self._endpoints.values() if each.name.endswith("*")]
+        self._patterns = sorted(patterns, key=lambda each: -len(each.name))
+        self.data_rules = data_rules
+        self.probed: frozenset[Origin] = frozenset()
+        """Where else there are probes to send."""
 
     def __len__(self) -> int:
         return len(self._endpoints)
@@ -169,7 +272,7 @@ class Catalogue:
     @property
     def origins(self) -> frozenset[Origin]:
         """Return every place that connections are kept to."""
-        return frozenset(
+        return self.probed | frozenset(
             target.origin
             for each in self._endpoints.values()
             for deployment in each.deployments
@@ -182,7 +285,7 @@ class Catalogue:
         `NotFound` when there is no such endpoint, as far as this caller may know; `Forbidden` without its
         scope; `RequestFault` when it is of another type.
         """
-        found = self._endpoints.get(asked_model) or self._aliases.get(asked_model)
+        found = self._find(asked_model)
         if found is None and asked_model in self._splits:
             found = self.split(asked_model, caller).draw(random())  # noqa: S311 - no secret
         if found is None or not found.is_known_to(caller):
@@ -201,6 +304,17 @@ class Catalogue:
         shown = f": {', '.join(found[:20])}" if found else " of GET /v1/models"
         raise RequestFault(f"model is missing: name one of the models{shown}.", param="model")
 
+    def _find(self, name: str) -> Endpoint | None:
+        """Find an endpoint by its name, an alias, or the pattern that says most of the name."""
+        found = self._endpoints.get(name) or self._aliases.get(name)
+        if found is not None or not self._patterns:
+            return found
+        for each in self._patterns:
+            start = each.name[:-1]
+            if name.startswith(start) and STAR.fullmatch(name, len(start)):
+                return each
+        return None
+
     @property
     def names(self) -> list[str]:
         """Return the names of all, in the configuration's order."""
@@ -209,9 +323,15 @@ class Catalogue:
     def states(self, now: float) -> list[DeploymentState]:
         """Return how the deployments fare, of those endpoints that have a choice."""
         return [
-            DeploymentState(each.name, own.name, own.health.total_failures, own.health.is_resting(now))
+            DeploymentState(
+                each.name,
+                own.name,
+                own.health.total_failures,
+                own.health.is_resting(now),
+                own.state(now).state,
+            )
             for each in self._endpoints.values()
-            if each.has_choice
+            if each.has_choice or each.may_close
             for own in each.deployments
         ]
 
@@ -257,7 +377,7 @@ class Catalogue:
 
     def described(self, name: str, caller: Caller) -> Endpoint:
         """Return one that a caller may use; `NotFound` and `Forbidden` as `endpoint` has them."""
-        found = self._endpoints.get(name) or self._aliases.get(name)
+        found = self._find(name)
         if found is None or not found.is_known_to(caller):
             raise self._not_found(name, caller)
         if not found.is_open_to(caller):
@@ -325,6 +445,13 @@ class AtProvider:
         return found
 
 
+def _open(deployments: list[Deployment], closed: list[Found]) -> list[Deployment]:
+    """Return those that are not under maintenance; `closed` gets why the others are."""
+    found = [(each, each.maintenance()) for each in deployments]
+    closed += [why for _, why in found if why is not None]
+    return [each for each, why in found if why is None]
+
+
 def build(
     config: GatewayConfig,
     make: Callable[[ModelConfig], Provider],
@@ -344,16 +471,27 @@ def build(
     """
     overlaid = [replace(each, limit=(limits or {}).get(each.name, each.limit)) for each in config.endpoints]
     healths = healths or Healths()
-    builder = _Builder(make, metrics, full_scope, prices, healths)
+    choosy = {
+        each.name for each in config.endpoints if any(is_choosy(own.offer) for own in each.deployments)
+    }
+    sticky = {each.name for each in config.endpoints if each.order == "sticky"}
+    builder = _Builder(make, metrics, full_scope, prices, healths, choosy, sticky, config)
     endpoints = {each.name: builder.endpoint(each) for each in overlaid}
     for each in overlaid:
         endpoints[each.name].fallbacks.extend(endpoints[name] for name in each.fallbacks)
-    healths.keep_only({(each.name, own.name) for each in endpoints.values() for own in each.deployments})
+    healths.keep_only(
+        {
+            (each.name, name)
+            for each in endpoints.values()
+            for own in each.deployments
+            for name in (own.name, *(key_name(own.name, index) for index in range(len(own.keys))))
+        }
+    )
     splits = [
         make_split(each, OPERATION_OF[each.endpoint_type], endpoints, config.mlflow)
         for each in config.splits
     ]
-    return Catalogue(endpoints.values(), splits)
+    return Catalogue(endpoints.values(), splits, config.data_rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,12 +503,16 @@ class _Builder:
     full_scope: Callable[[str], str]
     prices: PriceTable | None
     healths: Healths
+    choosy: Set[str]
+    sticky: Set[str]
+    whole: GatewayConfig
 
     def endpoint(self, config: EndpointConfig) -> Endpoint:
         deployments = tuple(self._deployment(config, each) for each in config.deployments)
         cells = {
             operation: cell for each in reversed(deployments) for operation, cell in each.cells.items()
         }
+        floor = config.data_class or min((each.offer.data_class for each in deployments), key=rank)
         return Endpoint(
             name=config.name,
             operation=OPERATION_OF[config.endpoint_type],
@@ -385,9 +527,31 @@ class _Builder:
             aliases=config.aliases,
             mlflow=config.mlflow,
             parameters=None if config.parameters is None else Parameters(config.parameters),
+            data_class=floor,
+            is_choosy=not self.choosy.isdisjoint((config.name, *config.fallbacks))
+            or (floor is not None and bool(config.fallbacks)),
+            is_sticky=not self.sticky.isdisjoint((config.name, *config.fallbacks)),
+            may_close=bool(self.whole.maintenance or self.whole.state_hook)
+            or any(each.probe is not None for each in deployments),
         )
 
     def _deployment(self, endpoint: EndpointConfig, config: DeploymentConfig) -> Deployment:
+        first = self._with_key(endpoint, config)
+        if not config.model.others:
+            return first
+        models = [replace(config.model, settings=settings, others=()) for settings in config.model.others]
+        others = (self._with_key(endpoint, replace(config, model=model)) for model in models)
+        keys = tuple(
+            replace(
+                each,
+                cells=first.cells,
+                health=self.healths.of(endpoint.name, key_name(config.name, index)),
+            )
+            for index, each in enumerate((first, *others))
+        )
+        return replace(first, keys=keys)
+
+    def _with_key(self, endpoint: EndpointConfig, config: DeploymentConfig) -> Deployment:
         provider = self.make(config.model)
         where = f"{endpoint.name}/{config.name}"
         try:
@@ -395,6 +559,10 @@ class _Builder:
         except ValueError as error:
             raise ConfigFault(f"{config.path}.model.config", f"makes no usable URL: {error}") from None
         sent_model = config.model.name
+        takes_star = endpoint.is_pattern and "*" in (sent_model or "")
+        if takes_star and any("*" in each.path or "%2A" in each.path for each in ways.targets.values()):
+            problem = f"{provider.name} has the model in its URL, so a pattern cannot name it"
+            raise ConfigFault(f"{config.path}.model.name", problem)
         return Deployment(
             provider,
             ways.targets,
@@ -415,6 +583,12 @@ class _Builder:
                 )
                 for each in (*ways.targets, *ways.estimates)
             },
+            offer=config.offer,
+            pool=config.pool,
+            probe=config.probe,
+            windows=for_deployment(self.whole.maintenance, endpoint.name, config.name),
+            takes_star=takes_star,
+            find_price=_finder(provider.name, self.prices),
             stream_targets=ways.stream_targets,
             bridges=ways.bridges,
             estimates=ways.estimates,
@@ -463,11 +637,22 @@ class _Ways:
         )
 
 
+def key_name(deployment: str, index: int) -> str:
+    """Return what the health of a deployment's key is filed under; no deployment's name holds a blank."""
+    return f"{deployment} key {index + 1}"
+
+
+def _finder(provider: str, prices: PriceTable | None) -> Callable[[str], Price | None]:
+    """Return what finds the prices of a provider's models, and remembers the latest."""
+    return lru_cache(256)(lambda model: None if prices is None else prices.find(provider, model))
+
+
 def _price(config: DeploymentConfig, provider: Provider, prices: PriceTable | None) -> Price | None:
     """Return the operator's price, else the one of the table; what a provider reports comes with it."""
     if config.price is not None:
         return Price(tuple(map(_tariff, config.price)), CONFIGURED)
-    return None if prices is None else prices.find(provider.name, config.model.name)
+    name = config.model.name
+    return None if prices is None or "*" in (name or "") else prices.find(provider.name, name)
 
 
 def _tariff(config: TariffConfig) -> Tariff:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from math import ceil, log
 from typing import Protocol, TypeVar
 
 from ..config import Order
 from .health import Health
 
+FULLEST = 1.25
+"""How much more than its share may run at a deployment before a key that is stuck to it goes elsewhere."""
+
 
 class Candidate(Protocol):
     """What the order looks at. `rate` is what a thousand tokens cost, None where nobody knows."""
+
+    @property
+    def name(self) -> str:
+        """Return what it is called in its endpoint."""
 
     @property
     def priority(self) -> int:
@@ -32,21 +41,57 @@ class Candidate(Protocol):
 C = TypeVar("C", bound=Candidate)
 
 
-def ordered(candidates: Sequence[C], order: Order, now: float, draw: Callable[[], float]) -> list[C]:
+def ordered(
+    candidates: Sequence[C], order: Order, now: float, draw: Callable[[], float], key: bytes = b""
+) -> list[C]:
     """Return all candidates in the order in which to try them.
 
     Tiers come by their priority, and within a tier as `order` says: "weighted" by chance in proportion to
     the weights, "least_in_flight" per weight, "lowest_latency" and "cheapest" first, unknown latency before
-    known, unknown cost after known; chance breaks ties. Those that rest come last, the one whose rest ends
-    first before the others: they are tried only when everything else has failed. `draw` returns a random
-    number from 0 to 1.
+    known, unknown cost after known; chance breaks ties. "sticky" keeps a `key` where it was. Those that are
+    not ready come last, by how bad their state is, of those that rest the one whose rest ends first before
+    the others: they are tried only when everything else has failed. `draw` returns a random number from 0
+    to 1.
     """
-    awake = [each for each in candidates if not each.health.is_resting(now)]
-    resting = [each for each in candidates if each.health.is_resting(now)]
-    key = _KEYS[order]
-    awake.sort(key=lambda each: (each.priority, *key(each, draw())))
-    resting.sort(key=lambda each: each.health.rests_until)
-    return [*awake, *resting]
+    ready = [each for each in candidates if not each.health.rank(now)]
+    others = [each for each in candidates if each.health.rank(now)]
+    if order == "sticky":
+        ready = _stuck(ready, key)
+    else:
+        by = _KEYS[order]
+        ready.sort(key=lambda each: (each.priority, *by(each, draw())))
+    others.sort(key=lambda each: (each.health.rank(now), each.health.rests_until, each.priority))
+    return [*ready, *others]
+
+
+def _stuck(candidates: list[C], key: bytes) -> list[C]:
+    """Order by tiers, and in a tier by the key: the same key, the same first, as long as that has room.
+
+    Each candidate has a score for the key, by rendezvous hashing with weights: when one comes or goes, only
+    the keys that were, or will be, its own move. One with more than `FULLEST` times its share of what runs
+    in its tier comes after those with less, so a popular key spreads.
+
+    Source: Thaler and Ravishankar, "Using name-based mappings to increase hit rates" (1998); Mirrokni,
+    Thorup and Zadimoghaddam, "Consistent hashing with bounded loads" (2018).
+    """
+    found: list[C] = []
+    for priority in sorted({each.priority for each in candidates}):
+        tier = [each for each in candidates if each.priority == priority]
+        weights = sum(each.weight for each in tier) or 1.0
+        running = sum(each.health.in_flight for each in tier) + 1
+
+        def is_full(each: C, weights: float = weights, running: int = running) -> bool:
+            return each.health.in_flight >= ceil(FULLEST * running * each.weight / weights)
+
+        found += sorted(tier, key=lambda each: (is_full(each), -_score(each.name, each.weight, key)))
+    return found
+
+
+def _score(name: str, weight: float, key: bytes) -> float:
+    """Return a number that is large by chance in proportion to the weight, the same for the same key."""
+    digest = blake2b(key, digest_size=8, key=name.encode()[:64]).digest()
+    chance = (int.from_bytes(digest, "big") + 1) / (2**64 + 1)
+    return -weight / log(chance)
 
 
 def _weighted(each: Candidate, chance: float) -> tuple[float, float]:

@@ -7,12 +7,17 @@ import ssl
 from .base import Client
 
 
-def make_client(kind: str, *, ssl_context: ssl.SSLContext | None = None) -> Client:
-    """Make the client named "lean" or "aiohttp". aiohttp is imported where it is asked for."""
-    if kind == "lean":
+def make_client(
+    kind: str, *, ssl_context: ssl.SSLContext | None = None, uses_environment: bool = False
+) -> Client:
+    """Make the client named "lean" or "aiohttp", which is imported where it is needed.
+
+    With `uses_environment` proxies are those of the environment; only aiohttp's client knows them.
+    """
+    if kind == "lean" and not uses_environment:
         from .lean import LeanClient
 
         return LeanClient(ssl_context=ssl_context)
     from .stock import StockClient
 
-    return StockClient(ssl_context=ssl_context)
+    return StockClient(ssl_context=ssl_context, uses_environment=uses_environment)

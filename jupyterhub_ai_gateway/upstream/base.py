@@ -10,8 +10,9 @@ from __future__ import annotations
 import abc
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
+from ..config import TlsConfig
 from ..vocabulary import Timeouts
 
 Write = Callable[[bytes], "Awaitable[None] | None"]
@@ -26,6 +27,9 @@ class Origin:
     host: str
     port: int
     verify_tls: bool = True
+    unix: str | None = None
+    """The path of a socket on this machine, to which connections go in place of host and port."""
+    tls: TlsConfig | None = None
 
     @property
     def authority(self) -> str:
@@ -66,14 +70,20 @@ class Target:
         *,
         method: str = "POST",
         verify_tls: bool = True,
+        tls: TlsConfig | None = None,
     ) -> Target:
-        """Split an absolute http(s) URL; ValueError when it is not one."""
+        """Split an absolute URL, http(s) or http+unix; ValueError when it is not one."""
         parts = urlsplit(url)
+        if parts.scheme == "http+unix":
+            path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            return cls(
+                Origin("http", "localhost", 80, unix=unquote(parts.netloc)), path, tuple(headers), method
+            )
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("not an absolute http or https URL")
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        origin = Origin(parts.scheme, parts.hostname, port, verify_tls)
+        origin = Origin(parts.scheme, parts.hostname, port, verify_tls, tls=tls)
         return cls(origin, path, tuple(headers), method)
 
 

@@ -21,11 +21,13 @@ from typing import Any, cast
 import httptools
 from typing_extensions import override
 
+from ..config import TlsConfig
 from ..errors import UpstreamTimeout
 from ..vocabulary import Timeouts
 from .base import Client, Exchange, Origin, StreamedBody, Target, Write
 from .deadline import timeout
 from .failures import broken, cut_short, timed_out, too_long, unreachable
+from .tls import context_of
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ class LeanClient(Client):
     ) -> None:
         self._max_idle, self._max_idle_s = max_idle, max_idle_s
         self._verifying = ssl_context
-        self._trusting: ssl.SSLContext | None = None
+        self._contexts: dict[tuple[TlsConfig | None, bool], ssl.SSLContext] = {}
         self._idle: dict[Origin, deque[_Connection]] = {}
         self._connections: set[_Connection] = set()
         self._kept: frozenset[Origin] | None = None  # None: every origin is
@@ -113,6 +115,8 @@ class LeanClient(Client):
     @override
     def keep_only(self, origins: Collection[Origin]) -> None:
         self._kept = frozenset(origins)
+        known = {(origin.tls, origin.verify_tls) for origin in self._kept}
+        self._contexts = {key: context for key, context in self._contexts.items() if key in known}
         for origin in [origin for origin in self._idle if origin not in self._kept]:
             for connection in self._idle.pop(origin):
                 connection.drop()
@@ -143,6 +147,11 @@ class LeanClient(Client):
         context = self._context(origin)
         try:
             async with timeout(None if limit_s == _NEVER else max(0.0, limit_s)):
+                if origin.unix is not None:
+                    _, connection = await loop.create_unix_connection(
+                        lambda: _Connection(self, origin, loop), origin.unix
+                    )
+                    return connection
                 _, connection = await loop.create_connection(
                     lambda: _Connection(self, origin, loop),
                     origin.host,
@@ -159,15 +168,11 @@ class LeanClient(Client):
     def _context(self, origin: Origin) -> ssl.SSLContext | None:
         if origin.scheme != "https":
             return None
-        if origin.verify_tls:
-            if self._verifying is None:
-                self._verifying = ssl.create_default_context()
-            return self._verifying
-        if self._trusting is None:
-            self._trusting = ssl.create_default_context()
-            self._trusting.check_hostname = False
-            self._trusting.verify_mode = ssl.CERT_NONE
-        return self._trusting
+        key = (origin.tls, origin.verify_tls)
+        context = self._contexts.get(key)
+        if context is None:
+            context = self._contexts[key] = context_of(origin, self._verifying)
+        return context
 
     # What a connection calls
 

@@ -7,6 +7,10 @@ import io
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from typing import TypeVar
+from urllib.request import (  # type: ignore[attr-defined]  # typeshed has one of them only
+    getproxies_environment,
+    proxy_bypass_environment,
+)
 
 import aiohttp
 from multidict import CIMultiDict
@@ -17,6 +21,7 @@ from ..vocabulary import Timeouts
 from .base import Client, Exchange, Origin, StreamedBody, Target, Write
 from .deadline import timeout
 from .failures import broken, cut_short, timed_out, too_long, unreachable
+from .tls import context_of
 
 T = TypeVar("T")
 
@@ -89,7 +94,7 @@ class StockClient(Client):
             own = CIMultiDict([*target.headers, *headers])
             if body.length is not None:
                 own["Content-Length"] = str(body.length)
-            asking = self._ask(pool.uploads, target, own, feeder.pieces(), clock)
+            asking = self._ask(pool, pool.uploads, target, own, feeder.pieces(), clock)
             response = await feeder.limit(asyncio.ensure_future(asking))
         except BaseException as error:
             self._leave(pool)
@@ -112,6 +117,7 @@ class StockClient(Client):
 
     async def _ask(
         self,
+        pool: _Pool,
         session: aiohttp.ClientSession,
         target: Target,
         headers: CIMultiDict[str],
@@ -124,6 +130,7 @@ class StockClient(Client):
             data=data,
             headers=headers,
             allow_redirects=False,
+            proxy=pool.proxy,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=clock.connect_s),
         )
 
@@ -134,7 +141,7 @@ class StockClient(Client):
         for may_be_stale in (pool.has_idle, False):
             try:
                 data = io.BytesIO(body) if len(body) > _LONG_BYTES else body
-                asking = self._ask(pool.session, target, headers, data, clock)
+                asking = self._ask(pool, pool.session, target, headers, data, clock)
                 return await clock.limit(asking, clock.first_byte_s)
             except aiohttp.ClientConnectorError:
                 raise
@@ -160,25 +167,39 @@ class StockClient(Client):
     def _pool(self, origin: Origin) -> _Pool:
         pool = self._pools.get(origin)
         if pool is None:
-            pool = self._pools[origin] = _Pool(self._session(origin))
+            pool = self._pools[origin] = _Pool(self._session(origin), self._proxy(origin))
         return pool
 
     def _session(self, origin: Origin, *, keeps: bool = True) -> aiohttp.ClientSession:
-        context: ssl.SSLContext | bool = True if self._ssl_context is None else self._ssl_context
-        connector = aiohttp.TCPConnector(
-            limit=0,
-            keepalive_timeout=self._max_idle_s if keeps else None,
-            force_close=not keeps,
-            ssl=context if origin.verify_tls else False,
-        )
         return aiohttp.ClientSession(
-            connector=connector,
+            connector=self._connector(origin, keeps=keeps),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=self._uses_environment,
             max_field_size=_MAX_HEADER_BYTES,
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
         )
+
+    def _connector(self, origin: Origin, *, keeps: bool) -> aiohttp.BaseConnector:
+        idle_s = self._max_idle_s if keeps else None
+        if origin.unix is not None:
+            return aiohttp.UnixConnector(
+                origin.unix, limit=0, keepalive_timeout=idle_s, force_close=not keeps
+            )
+        context = context_of(origin, self._ssl_context) if origin.scheme == "https" else True
+        return aiohttp.TCPConnector(limit=0, keepalive_timeout=idle_s, force_close=not keeps, ssl=context)
+
+    def _proxy(self, origin: Origin) -> URL | None:
+        """Return the proxy that the environment names for an origin, with who we are to it.
+
+        aiohttp's own way would also send what a `.netrc` holds to the providers.
+        """
+        if not self._uses_environment or origin.unix is not None:
+            return None
+        found = getproxies_environment()
+        proxy = found.get(origin.scheme)
+        if not proxy or proxy_bypass_environment(origin.authority, found):
+            return None
+        return URL(proxy if "://" in proxy else f"http://{proxy}")
 
     def leave(self, pool: _Pool) -> None:
         """Note that an exchange is over."""
@@ -198,9 +219,10 @@ class StockClient(Client):
 class _Pool:
     """The connections to one origin. `uploads` makes those that carry one request alone."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: aiohttp.ClientSession, proxy: URL | None) -> None:
         self.session = session
         self.uploads: aiohttp.ClientSession | None = None
+        self.proxy = proxy
         self.in_use = 0
         self.is_retired = False  # True once no new request comes
 

@@ -26,9 +26,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from http.client import responses
+from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from typing_extensions import override
 
@@ -300,7 +301,7 @@ class FakeUpstream:
     whatever), `models` what is offered (None: everything). With `is_strict=False` nothing is checked and
     any path is answered. `greetings` are played on new connections instead of listening to them, in order.
     `cuts` says in which pieces everything is written. `bases` is a pattern of the base paths that a
-    strict upstream answers under, such as `/v1`.
+    strict upstream answers under, such as `/v1`. With `unix` it listens on a socket of that path.
     """
 
     def __init__(
@@ -313,6 +314,7 @@ class FakeUpstream:
         cuts: Cuts = WHOLE,
         tls: ssl.SSLContext | None = None,
         host: str = "127.0.0.1",
+        unix: Path | None = None,
         bases: str = BASES,
     ) -> None:
         self.key = key
@@ -325,6 +327,7 @@ class FakeUpstream:
         self.connections = 0
         self.greetings: deque[Raw] = deque()
         self._host = host
+        self._unix = unix
         self._tls = tls
         self._scripts: deque[Script] = deque()
         self._always: Script | None = None
@@ -341,6 +344,8 @@ class FakeUpstream:
     @property
     def url(self) -> str:
         """The root, without a slash at the end."""
+        if self._unix is not None:
+            return f"http+unix://{quote(str(self._unix), safe='')}"
         return f"{'https' if self._tls else 'http'}://{self._host}:{self.port}"
 
     @property
@@ -397,6 +402,9 @@ class FakeUpstream:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE_S)
 
     async def _start(self) -> None:
+        if self._unix is not None:
+            self._server = await self._loop.create_unix_server(lambda: _Line(self), str(self._unix))
+            return
         self._server = await self._loop.create_server(
             lambda: _Line(self), self._host, self.port, ssl=self._tls, backlog=1024
         )

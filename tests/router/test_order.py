@@ -11,7 +11,8 @@ import pytest
 
 from jupyterhub_ai_gateway.errors import UpstreamRefused, UpstreamUnreachable
 from jupyterhub_ai_gateway.router.health import LONGEST_REST_S, TRIAL_S, Health, Healths, is_its_own_fault
-from jupyterhub_ai_gateway.router.order import RetryBudget, ordered
+from jupyterhub_ai_gateway.router.order import FULLEST, RetryBudget, ordered
+from jupyterhub_ai_gateway.router.states import Found
 
 NOW = 1000.0
 
@@ -72,6 +73,86 @@ def test_equals_share_by_chance(order: str) -> None:
     assert 140 < firsts["a"] < 260
 
 
+def key(number: int) -> bytes:
+    return f"key {number}".encode()
+
+
+def first(places: list[Place], number: int) -> str:
+    return ordered(places, "sticky", NOW, random.random, key(number))[0].name
+
+
+def test_a_key_stays_where_it_was_and_keys_are_shared_by_weight() -> None:
+    places = [place("a"), place("b"), place("c", weight=2.0)]
+    firsts = [first(places, number) for number in range(4000)]
+    assert firsts == [first(places, number) for number in range(4000)]
+    assert firsts == [first(places[::-1], number) for number in range(4000)]
+    counts = Counter(firsts)
+    assert counts["c"] / 4000 == pytest.approx(0.5, abs=0.03)
+    assert counts["a"] / 4000 == pytest.approx(0.25, abs=0.03)
+
+
+@pytest.mark.parametrize("gone", ["a", "b", "c", "d"])
+def test_when_one_goes_only_its_keys_move(gone: str) -> None:
+    places = [place(name) for name in "abcd"]
+    left = [each for each in places if each.name != gone]
+    for number in range(1000):
+        before = first(places, number)
+        assert before == gone or first(left, number) == before
+
+
+def test_a_place_that_is_not_ready_lends_its_keys_and_gets_them_back() -> None:
+    places = [place(name) for name in "abc"]
+    before = [first(places, number) for number in range(300)]
+    places[0].health.rests_until = NOW + 5
+    for number, name in enumerate(before):
+        assert (first(places, number) == name) == (name != "a")
+    places[0].health.rests_until = 0
+    assert [first(places, number) for number in range(300)] == before
+
+
+def test_one_popular_key_does_not_fill_a_place() -> None:
+    places = [place(name) for name in "abcd"]
+    for _ in range(400):
+        chosen = ordered(places, "sticky", NOW, random.random, b"the same for all")[0]
+        chosen.health.in_flight += 1
+        running = sum(each.health.in_flight for each in places)
+        assert max(each.health.in_flight for each in places) <= FULLEST * running / 4 + 1
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_runs_all_are_in_the_order_once_and_tiers_hold(seed: int) -> None:
+    dice = random.Random(seed)
+    places = [
+        place(
+            name, in_flight=dice.randrange(9), weight=dice.choice([0, 1, 3]), priority=dice.choice([1, 2])
+        )
+        for name in "abcdef"
+    ]
+    found = ordered(places, "sticky", NOW, dice.random, key(seed))
+    assert sorted(each.name for each in found) == list("abcdef")
+    assert [each.priority for each in found] == sorted(each.priority for each in places)
+
+
+STATES = [
+    ("ready", "down", "ab"),
+    ("down", "ready", "ba"),
+    ("loading", "queued", "ba"),
+    ("down", "loading", "ba"),
+    ("down", "down", "ab"),
+]
+
+
+@pytest.mark.parametrize(("a", "b", "expected"), STATES)
+@pytest.mark.parametrize("order", ["weighted", "sticky", "cheapest"])
+def test_those_that_are_not_ready_come_last_by_how_bad_it_is(
+    a: str, b: str, expected: str, order: Any
+) -> None:
+    places = [place("a"), place("b", priority=2)]
+    for each, state in zip(places, (a, b), strict=True):
+        each.health.found = Found(state)
+    assert names(places, order) == expected
+
+
 def refused(**more: Any) -> UpstreamRefused:
     return UpstreamRefused("no", **more)
 
@@ -117,6 +198,19 @@ def test_after_a_rest_one_request_finds_out_for_the_others() -> None:
     health.end()
     assert not health.is_resting(later)
     assert health.in_flight == 0
+
+
+def test_an_outage_under_load_is_one_failure_in_a_row() -> None:
+    health = Health()
+    for number in range(50):
+        health.failed(refused(), NOW + number / 100, began=NOW - 1)
+    assert (health.failures, health.total_failures) == (1, 50)
+    assert health.rests_until == NOW + 1
+    health.begin(NOW + 2)
+    health.failed(refused(), NOW + 2.5, began=NOW + 2)
+    assert (health.failures, health.rests_until) == (2, NOW + 4.5)  # the trial's time is over
+    health.failed(refused(retry_after_s=60.0), NOW + 2.6, began=NOW + 2)
+    assert health.rests_until == NOW + 62.6
 
 
 def test_whose_fault_it_is() -> None:

@@ -26,6 +26,7 @@ from fakes.upstream import (
 )
 from handlers.certificates import write_certificate
 
+from jupyterhub_ai_gateway.config import TlsConfig
 from jupyterhub_ai_gateway.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from jupyterhub_ai_gateway.upstream import make_client
 from jupyterhub_ai_gateway.upstream.base import Client, Exchange, Target
@@ -538,6 +539,75 @@ async def test_tls_is_verified(kind: str, tmp_path: Path) -> None:
             exchange = await client.send(target(up, verify_tls=False), (), b"", PATIENT)
             assert await exchange.read(LIMIT) == b"hello"
             exchange.close()
+
+
+@both
+async def test_an_origin_s_own_certificates_count(kind: str, tmp_path: Path) -> None:
+    certificate, key = write_certificate(tmp_path)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(certificate, key)
+    server.load_verify_locations(certificate)
+    server.verify_mode = ssl.CERT_REQUIRED
+    knows = TlsConfig(str(certificate))
+    shows = TlsConfig(str(certificate), str(certificate), str(key))
+    with upstream(tls=server) as up:
+        async with client_of(kind) as client:
+            exchange = await client.send(target(up, tls=shows), (), b"", PATIENT)
+            assert await exchange.read(LIMIT) == b"hello"
+            exchange.close()
+            for other in (knows, None):
+                with pytest.raises((UpstreamUnreachable, UpstreamBroken)):
+                    await client.send(target(up, tls=other), (), b"", PATIENT)
+
+
+@both
+async def test_a_socket_of_this_machine_is_a_place_like_any_other(kind: str, tmp_path: Path) -> None:
+    with upstream(unix=tmp_path / "Model server.sock") as up:
+        async with client_of(kind) as client:
+            assert await whole(client, up) == b"hello"
+            assert await relayed(client, up) == b"hello"
+            assert (up.requests[0].path, up.requests[0].header("host")) == ("/v1/x", "localhost")
+            assert up.connections == 1
+            up.stop_listening()
+            up.drop_connections()
+            with pytest.raises(UpstreamUnreachable):
+                await whole(client, up)
+
+
+PROXIES = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY", "all_proxy")
+
+
+@both
+@pytest.mark.parametrize("is_asked", [False, True])
+async def test_proxies_of_the_environment_count_only_when_that_is_said(
+    kind: str, is_asked: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login root password secret")
+    monkeypatch.setenv("NETRC", str(netrc))
+    with upstream() as up, upstream() as proxy:
+        address = proxy.url.replace("://", "://me:pass@")
+        monkeypatch.setenv("http_proxy", address)
+        client = make_client(kind, uses_environment=is_asked)
+        try:
+            assert await whole(client, up) == b"hello"
+        finally:
+            await client.close()
+        assert (len(proxy.requests), len(up.requests)) == ((1, 0) if is_asked else (0, 1))
+        if is_asked:
+            (request,) = proxy.requests
+            assert request.target == f"{up.url}/v1/x"
+            assert request.header("proxy-authorization") == "Basic bWU6cGFzcw=="
+            assert request.header("authorization") is None
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        client = make_client(kind, uses_environment=is_asked)
+        try:
+            assert await whole(client, up) == b"hello"
+        finally:
+            await client.close()
+        assert len(up.requests) == (1 if is_asked else 2)
 
 
 @both
