@@ -55,10 +55,10 @@ def write(folder: Path, *endpoints: dict[str, Any], name: str = "config.yaml") -
 class Running:
     """A gateway in a process of its own."""
 
-    def __init__(
-        self, process: subprocess.Popen[str], url: str, log: Path, environ: Mapping[str, str]
-    ) -> None:
-        self.process, self.url, self.log, self.environ = process, url, log, environ
+    environ: Mapping[str, str]
+
+    def __init__(self, process: subprocess.Popen[str], url: str, log: Path) -> None:
+        self.process, self.url, self.log = process, url, log
 
     def get(self, path: str, **more: Any) -> requests.Response:
         return requests.get(f"{self.url}{path}", timeout=10, **more)
@@ -89,7 +89,8 @@ def gateway(
             stderr=subprocess.STDOUT,
             text=True,
         )
-        running = Running(process, f"http://127.0.0.1:{port}", log, {**own, **(environ or {})})
+        running = Running(process, f"http://127.0.0.1:{port}", log)
+        running.environ = {**own, **(environ or {})}
         try:
             running.until("answer", lambda: running.get("/health").ok)
             yield running
