@@ -63,8 +63,9 @@ class OpenAIGateway(AIGateway):
 
         def read() -> GatewayConfig:
             env = environ()
-            text = text_of(self.config_file, "CONFIG")
-            return read_openai_gateway(text, text_of(env.get("API_KEYS", ""), "API_KEYS"), schemas, env)
+            text, keys = text_of(self.config_file, "CONFIG"), text_of(env.get("API_KEYS", ""), "API_KEYS")
+            config = read_openai_gateway(text, keys, schemas, env)
+            return replace(config, files=(*self.watched(), *config.files))
 
         return read
 
@@ -72,6 +73,9 @@ class OpenAIGateway(AIGateway):
     def options(self, providers: Providers | None = None) -> Options:
         if (environ().get("WORKERS") or "1").strip() != "1":
             self.log.info("WORKERS is not needed: one process serves all streams at once")
-        files = (self.config_file, environ().get("API_KEYS", ""))
-        watched = tuple(Path(each.strip()).absolute() for each in files if names_file(each))
-        return replace(super().options(providers), files=watched)
+        return replace(super().options(providers), files=self.watched())
+
+    def watched(self) -> tuple[Path, ...]:
+        """Return the files that the variables name."""
+        texts = (self.config_file, environ().get("API_KEYS", ""))
+        return tuple(Path(each.strip()).absolute() for each in texts if names_file(each))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
@@ -365,3 +366,23 @@ async def test_book_of_the_process_is_the_one_of_the_command_line(tmp_path: Path
             audit = await running.ask("GET", "api/audit", token="t-root")
             assert audit.json["audit"][0]["actor"] == "shell:root"
             assert audit.json["audit"][0]["object"] == "cron"
+
+
+async def test_switching_keys_on_or_off_waits_for_a_restart(
+    tmp_path: Path, expected_log: ExpectedLog
+) -> None:
+    file = tmp_path / "config.json"
+    with upstream() as up:
+        document: dict[str, Any] = {
+            "endpoints": usual(up),
+            "ledger": {"url": f"sqlite:///{tmp_path}/ledger.sqlite"},
+            "keys": {"enabled": True},
+        }
+        file.write_text(json.dumps(document))
+        async with served(file=file) as running:
+            running.knows("t-root", ACCESS, ADMIN, name="root")
+            key = (await make(running))["key"]
+            file.write_text(json.dumps({**document, "keys": {"enabled": False}}))
+            assert await running.service.reload()
+            expected_log.take("keys is new")
+            assert (await running.chat(token=key)).status == 200

@@ -67,7 +67,7 @@ def gateway(folder: Path, environ: Mapping[str, str], *command: str, code: int =
             stderr=subprocess.STDOUT,
             text=True,
         )
-    running = Running(process, f"http://127.0.0.1:{port}", log, own)
+    running = Running(process, f"http://127.0.0.1:{port}", log)
     try:
         running.until("answer", lambda: running.get("/health").ok)
         yield running
@@ -154,6 +154,25 @@ def test_keys_models_and_refusals(tmp_path: Path) -> None:
                 f"{running.url}/v1/chat/completions", json=body, headers=headers, timeout=10
             )
             assert missing.status_code == 404
+
+
+def test_changed_files_count_without_a_restart(tmp_path: Path) -> None:
+    with FakeUpstream(key=KEY) as up:
+        config, keys = tmp_path / "models.json", tmp_path / "keys"
+        config.write_text(json.dumps({"default": [entry(up, "gpt-4o")]}))
+        keys.write_text("key1")
+        with gateway(tmp_path, {"API_KEYS": str(keys), "CONFIG": str(config)}) as running:
+
+            def models(key: str) -> list[str] | None:
+                answer = running.get("/v1/models", headers={"Authorization": f"Bearer {key}"})
+                return [each["id"] for each in answer.json()["data"]] if answer.ok else None
+
+            assert models("key1") == ["gpt-4o"]
+            config.write_text(json.dumps({"default": [entry(up, "gpt-4.1")]}))
+            running.until("new model", lambda: models("key1") == ["gpt-4.1"])
+            keys.write_text("another")
+            running.until("new key", lambda: models("another") == ["gpt-4.1"])
+            assert models("key1") is None
 
 
 def test_a_model_of_several_entries_is_failed_over(tmp_path: Path) -> None:

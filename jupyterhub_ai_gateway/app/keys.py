@@ -27,9 +27,18 @@ class KeyKeeper:
         self.book = None if self._table is None else KeyBook(self._table)
         has_keys = self._table is not None or config.fixed
         self.ring = KeyRing(rules, fixed=config.fixed) if has_keys else None
+        self._config = config
         self._version: str | None = "not read"
         self._task: asyncio.Task[None] | None = None
         self._is_failing = False
+
+    def use(self, config: KeysConfig) -> None:
+        """Take the keys of a new configuration; whether keys are made is settled at the start."""
+        if config.enabled != self._config.enabled or bool(config.fixed) != bool(self._config.fixed):
+            log.warning("Configuration: keys is new, which counts after a restart")
+        elif self.ring is not None and config.fixed != self._config.fixed:
+            self.ring.use_fixed(config.fixed)
+            self._config = config
 
     async def open(self) -> None:
         """Read the keys, and keep them current from now on. `ConfigFault` when they cannot be read."""

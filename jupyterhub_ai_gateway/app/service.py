@@ -292,8 +292,7 @@ class Service:
                 self._refuse(fault)
                 return False
             self.books.use(config)
-            if config.keys != self._config.keys:
-                log.warning("Configuration: keys is new, which counts after a restart")
+            self.keys.use(config.keys)
             self.gateway.use(catalogue)
             self._hook = hook
             self._use(config)

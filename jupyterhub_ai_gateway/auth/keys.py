@@ -165,9 +165,8 @@ class KeyRing:
         self._fresh_until: float | None = None
         self._entries: dict[str, _Entry] = {}
         self._uses: dict[str, int] = {}
-        salt = secrets.token_bytes(16)
-        self._fixed = [self._fixed_entry(name, salt, key) for name, key in fixed]
-        self._index(())
+        self._rows: tuple[KeyRow, ...] = ()
+        self.use_fixed(fixed)
 
     def __len__(self) -> int:
         return len(self._entries) + len(self._hashes)
@@ -180,16 +179,23 @@ class KeyRing:
     def use(self, rows: Iterable[KeyRow]) -> None:
         """Let these keys in from now on, and no others of the database."""
         self.confirm()
-        self._index(rows)
+        self._rows = tuple(rows)
+        self._index()
+
+    def use_fixed(self, fixed: Iterable[tuple[str, Secret]]) -> None:
+        """Let these keys of the configuration in from now on, and no others of it."""
+        salt = secrets.token_bytes(16)
+        self._fixed = [self._fixed_entry(name, salt, key) for name, key in fixed]
+        self._index()
 
     def confirm(self) -> None:
         """Note that the database says what it said before."""
         self._fresh_until = self._clock() + self._max_age_s
 
-    def _index(self, rows: Iterable[KeyRow]) -> None:
+    def _index(self) -> None:
         entries: dict[str, _Entry] = {}
         others = list(self._fixed)
-        for row in rows:
+        for row in self._rows:
             entry = _Entry(
                 row.id, caller_of(row, self._rules), bytes.fromhex(row.salt), row.hash, row.expires_ms
             )

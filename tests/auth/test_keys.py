@@ -106,6 +106,16 @@ def test_keys_of_a_silent_database_count_for_a_time() -> None:
     assert keys.find(text) is not None
 
 
+def test_fixed_keys_are_replaced_apart_from_the_others() -> None:
+    kept, text = row()
+    keys = ring(kept, fixed=[("env", Secret("key1"))])
+    keys.use_fixed([("env", Secret("key2"))])
+    assert keys.find("key1") is None
+    assert [keys.find(each) is not None for each in ("key2", text)] == [True, True]
+    keys.use(())
+    assert [keys.find(each) is not None for each in ("key2", text)] == [True, False]
+
+
 def test_uses_are_told_once() -> None:
     kept, text = row()
     keys = ring(kept, fixed=[("env", Secret("key1"))])

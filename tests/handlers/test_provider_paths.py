@@ -265,7 +265,6 @@ async def test_a_reserved_word_is_never_a_provider() -> None:
         "chat",
         "messages",
         "responses",
-        "routes",
     }
     assert deep <= RESERVED, deep - RESERVED
     assert {"v1", "api", "gateway", "endpoints", "resource_server", "health", "metrics"} <= RESERVED
