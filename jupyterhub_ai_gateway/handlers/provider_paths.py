@@ -34,10 +34,11 @@ from .openai import (
 )
 
 RESERVED = frozenset(
-    (
-        "api dashboard docs endpoints gateway get_token health hub metrics oauth_callback openapi.json ping "
-        "playground query resource_server routes services staff static status usage v1 v1beta v2 whoami"
-    ).split()
+    {
+        *("api", "dashboard", "docs", "endpoints", "gateway", "get_token", "health", "hub", "metrics"),
+        *("oauth_callback", "openapi.json", "ping", "playground", "query", "resource_server", "routes"),
+        *("services", "staff", "static", "status", "usage", "v1", "v1beta", "v2", "whoami"),
+    }
 )
 """First words of paths that are never a provider's (T-16)."""
 _UPSTREAM = re.compile(r"upstream;dur=([0-9.]+)")
