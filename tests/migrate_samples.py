@@ -66,6 +66,12 @@ model_list:
     litellm_params:
       model: dall-e-3
       api_key: os.environ/OPENAI_API_KEY
+  - model_name: bedrock-claude
+    litellm_params:
+      model: bedrock/converse/us.anthropic.claude-sonnet-4-5-20250929-v1:0
+      aws_region_name: us-east-1
+      aws_access_key_id: os.environ/AWS_ID
+      aws_secret_access_key: {KEYS[2]}
   - model_name: aws
     litellm_params:
       model: sagemaker/berri-benchmarking-Llama-2-70b

@@ -297,6 +297,14 @@ def test_environment_of_google_s_clients(managed: Callable[..., Config]) -> None
     assert environment == {"GOOGLE_GEMINI_BASE_URL": SELF_URL, "GEMINI_API_KEY": server_token}
 
 
+def test_environment_of_mlflow_s_clients(managed: Callable[..., Config]) -> None:
+    assert environment_in(managed(clients=["mlflow"])) == {
+        "MLFLOW_GATEWAY_URI": SELF_URL,
+        "MLFLOW_DEPLOYMENTS_TARGET": SELF_URL,
+        "MLFLOW_TRACKING_TOKEN": server_token,
+    }
+
+
 @pytest.mark.parametrize("section", ["Spawner", "LocalProcessSpawner"])
 @pytest.mark.parametrize("is_lazy", [True, False])
 def test_operators_environment_stays(managed: Callable[..., Config], section: str, is_lazy: bool) -> None:
@@ -389,7 +397,7 @@ def test_address(config_file: Path, hub: dict[str, Any], options: dict[str, Any]
         ({}, {"endpoint_scopes": ["Premium"]}, "endpoint_scopes=….: must be short names"),
         ({}, {"endpoint_scopes": ["full-access"]}, "endpoint_scopes=….: must be short names"),
         ({}, {"endpoint_scopes": "premium"}, "endpoint_scopes=….: must be a list"),
-        ({}, {"clients": ["cohere"]}, "clients=….: must be of openai, anthropic"),
+        ({}, {"clients": ["cohere"]}, "clients=….: must be of openai, anthropic, gemini, mlflow"),
         ({}, {"api_token": "x"}, "api_token=….: is for a gateway that runs by itself"),
         ({}, {"environment": {"KEY": None}}, "environment=….: must have texts only; KEY is NoneType"),
         ({}, {"arguments": "--metrics"}, "arguments=….: must be a list"),

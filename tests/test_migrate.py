@@ -78,7 +78,19 @@ def test_litellm_s_groups_become_endpoints_with_deployments() -> None:
         "fast",
         "embed",
         "gpt-instruct",
+        "bedrock-claude",
     ]
+    assert ours["bedrock-claude"]["model"] == {
+        "provider": "bedrock",
+        "name": "us.anthropic.claude-sonnet-4-5-20250929-v1:0",
+        "config": {
+            "aws_config": {
+                "aws_region": "us-east-1",
+                "aws_access_key_id": "$AWS_ID",
+                "aws_secret_access_key": "$AZURE_KEY",
+            }
+        },
+    }
     europe, canada = ours["gpt-4o"]["deployments"]
     assert europe["model"]["config"] == {
         "openai_api_type": "azure",

@@ -302,9 +302,10 @@ async def test_split_opens_no_other_door() -> None:
         assert (wrong.status, wrong.error["code"]) == (400, "wrong_endpoint_type")
 
 
-async def test_split_of_what_needs_a_scope_says_so() -> None:
-    config = {"routes": [split(("dear", 100))]}
-    async with served(None, [endpoint("dear", None, scope="premium")], config=config) as running:
+async def test_split_of_what_needs_a_scope_says_so_each_time() -> None:
+    config = {"routes": [split(("chat", 99), ("dear", 1))]}
+    ends = [endpoint("chat", None), endpoint("dear", None, scope="premium")]
+    async with served(None, ends, config=config) as running:
         answer = await running.chat(model="split")
         assert (answer.status, "custom:ai-gateway:premium" in answer.error["message"]) == (403, True)
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from ..errors import ConfigFault
 from ..vocabulary import ADMIN, FULL_ACCESS, OPERATIONS
 
-CLIENTS = ("openai", "anthropic", "gemini")
+CLIENTS = ("openai", "anthropic", "gemini", "mlflow")
 """Whose variables we know; each was read in the client's own source and tried, 2026-11.
 
 openai: the OpenAI SDK and what is built on it. OPENAI_BASE_URL ends in /v1.
@@ -21,6 +21,8 @@ anthropic: the Anthropic SDK and Claude Code. ANTHROPIC_BASE_URL does not; ANTHR
 bearer token. For models whose provider speaks Anthropic's Messages API.
 gemini: google-genai. GOOGLE_GEMINI_BASE_URL has no version; GOOGLE_API_KEY counts before GEMINI_API_KEY.
 For models whose provider speaks Google's Gemini API.
+mlflow: `mlflow.gateway` and `mlflow.deployments`. MLFLOW_TRACKING_TOKEN goes to a tracking server as well,
+so it is for Hubs without one of their own.
 """
 
 DIRECTORY_SCOPES = (
@@ -182,6 +184,12 @@ def variables(client: str, server_url: str) -> dict[str, Any]:
         return {"ANTHROPIC_BASE_URL": server_url, "ANTHROPIC_AUTH_TOKEN": server_token}
     if client == "gemini":
         return {"GOOGLE_GEMINI_BASE_URL": server_url, "GEMINI_API_KEY": server_token}
+    if client == "mlflow":
+        return {
+            "MLFLOW_GATEWAY_URI": server_url,
+            "MLFLOW_DEPLOYMENTS_TARGET": server_url,
+            "MLFLOW_TRACKING_TOKEN": server_token,
+        }
     return {"OPENAI_BASE_URL": f"{server_url}/v1", "OPENAI_API_KEY": server_token}
 
 

@@ -6,7 +6,7 @@ BerriAI/litellm (read 2026-11).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from .draft import (
@@ -26,7 +26,6 @@ from .draft import (
 )
 
 ENV = "os.environ/"
-_AZURE = "azure"
 _OPENAI_BASES = ("", "https://api.openai.com", "https://api.openai.com/v1")
 
 
@@ -70,6 +69,8 @@ _ORDERS = {
     "latency-based-routing": "lowest_latency",
     "cost-based-routing": "cheapest",
 }
+_AWS_TEXTS = (("aws_region_name", "aws_region"), ("aws_role_name", "aws_role_arn"))
+_AWS_KEYS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
 _COSTS = (
     ("input_cost_per_token", "input_per_mtok"),
     ("output_cost_per_token", "output_per_mtok"),
@@ -78,6 +79,7 @@ _COSTS = (
 _PARAMS = (
     *("model", "api_key", "api_base", "base_url", "api_version", "organization", "rpm", "tpm", "weight"),
     *("order", "timeout", "stream_timeout", "input_cost_per_token", "output_cost_per_token", "headers"),
+    *("aws_region_name", "aws_role_name", *_AWS_KEYS),
     *("extra_headers", "custom_llm_provider", "cache_read_input_token_cost", "max_parallel_requests"),
 )
 _SETTINGS = (
@@ -151,7 +153,8 @@ def _deployment(draft: Draft, name: str, theirs: Mapping[str, Any]) -> Entry | N
     params = mapping(theirs.get("litellm_params"), f"{name}: litellm_params")
     provider, model = _split(params)
     where = f"{name} ({params.get('model')})"
-    made = _azure(draft, params, model, where) if provider == _AZURE else None
+    special = _SPECIAL.get(provider)
+    made = None if special is None else special(draft, params, model, where)
     host = _HOSTS.get(provider)
     if made is None and host is None:
         draft.note(f"{where}: left out: there is no provider {provider} here.")
@@ -191,7 +194,7 @@ def _split(params: Mapping[str, Any]) -> tuple[str, str]:
     if given:
         return str(given), text.removeprefix(f"{given}/")
     provider, slash, model = text.partition("/")
-    if slash and (provider in _HOSTS or provider == _AZURE or not params.get("api_base")):
+    if slash and (provider in _HOSTS or provider in _SPECIAL or not params.get("api_base")):
         return provider, model
     for start, host in _BY_NAME:
         if text.startswith(start):
@@ -221,6 +224,25 @@ def _azure(draft: Draft, params: Mapping[str, Any], model: str, where: str) -> E
         config["openai_api_version"] = _text(draft, params["api_version"])
         config["openai_deployment_name"] = model
     return {"provider": "openai", "name": model, "config": config}
+
+
+def _bedrock(draft: Draft, params: Mapping[str, Any], model: str, where: str) -> Entry:
+    for way in ("converse/", "converse_like/", "invoke/"):
+        model = model.removeprefix(way)
+    aws: Entry = {
+        ours: _text(draft, params[theirs]) for theirs, ours in _AWS_TEXTS if params.get(theirs) is not None
+    }
+    aws |= {
+        name: _key(draft, params[name], name, where) for name in _AWS_KEYS if params.get(name) is not None
+    }
+    return {"provider": "bedrock", "name": model, **({"config": {"aws_config": aws}} if aws else {})}
+
+
+_SPECIAL: Mapping[str, Callable[[Draft, Mapping[str, Any], str, str], Entry]] = {
+    "azure": _azure,
+    "bedrock": _bedrock,
+    "bedrock_converse": _bedrock,
+}
 
 
 def _model(

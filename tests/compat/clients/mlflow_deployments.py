@@ -4,7 +4,6 @@ The address is in MLFLOW_DEPLOYMENTS_TARGET. Runs in an environment with MLflow 
 """
 
 import json
-import os
 
 import mlflow
 from mlflow.deployments import get_deploy_client
@@ -33,7 +32,7 @@ def endpoint(found):
 
 
 def main():
-    client = get_deploy_client(os.environ["MLFLOW_DEPLOYMENTS_TARGET"])
+    client = get_deploy_client()
     found = {
         "version": mlflow.__version__,
         "endpoints": [endpoint(each) for each in client.list_endpoints()],
