@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from .app.environment import environ, mlflow_config_file
 from .app.gateway_app import AIGateway, launch
+from .app.workers import run_workers
 from .config import DeploymentConfig, EndpointConfig, GatewayConfig, listed, read_document
 from .errors import ConfigFault
 from .migrate import SOURCES, NotThisFormat, as_text, checked
@@ -20,7 +21,7 @@ from .storage import Database, StorageUnavailable
 class Start(AIGateway):
     """Start the gateway, as MLflow spells it: the same as without a command.
 
-    jupyterhub-ai-gateway start --config-path config.yaml --host 127.0.0.1 --port 5000 --workers 1
+    jupyterhub-ai-gateway start --config-path config.yaml --host 127.0.0.1 --port 5000 --workers 2
     """
 
     name = "jupyterhub-ai-gateway start"
@@ -32,9 +33,7 @@ class Start(AIGateway):
         ("w", "workers"): "Start.workers",
     }
 
-    workers = Integer(1, min=1, help="How many processes serve; more than one are started apart.").tag(
-        config=True
-    )
+    workers = Integer(1, min=1, max=256, help="How many processes serve.").tag(config=True)
 
     @default("config_file")
     def _config_path(self) -> str:
@@ -43,13 +42,9 @@ class Start(AIGateway):
     @override
     def start(self) -> None:
         if self.workers > 1 and not self.generate_config:
-            raise ConfigFault(
-                "workers",
-                "must be 1: one process serves thousands of requests at once, as it only passes them on. "
-                "For more, start several gateways on ports of their own behind one proxy, with store.url "
-                "and a ledger.url of PostgreSQL, so that they share limits",
-            )
-        super().start()
+            run_workers(self.options(), self.workers, exit_with_parent=self.exit_with_parent)
+        else:
+            super().start()
 
 
 class Check(AIGateway):

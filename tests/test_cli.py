@@ -322,9 +322,17 @@ def test_start_as_mlflow_spells_it(tmp_path: Path, style: str) -> None:
         assert running.get("/v1/models", headers=headers).json()["data"][0]["id"] == "chat"
 
 
-def test_several_workers_are_refused_with_what_to_do_instead(tmp_path: Path) -> None:
-    write(tmp_path, ECHO)
+@pytest.mark.parametrize(
+    ("more", "part"),
+    [
+        ({}, "store.url: is needed by several workers"),
+        ({"store": {"url": "redis://127.0.0.1:1"}}, "ledger.url: must be a PostgreSQL for several workers"),
+    ],
+)
+def test_workers_that_would_share_nothing_are_refused(
+    tmp_path: Path, more: dict[str, Any], part: str
+) -> None:
+    (tmp_path / "config.yaml").write_text(json.dumps({"endpoints": [ECHO], **more}))
     done = run(tmp_path, "start", "--workers", "2", environ={"JUPYTERHUB_API_TOKEN": "t"})
     assert done.returncode != 0
-    assert "workers: must be 1" in done.stderr
-    assert "store.url" in done.stderr
+    assert part in done.stderr

@@ -73,7 +73,7 @@ _SETTINGS = """# Command line and settings
 | `--generate-config` | write that file, with every setting and its default |
 | `--show-config` | print what was set |
 | `--AIGateway.NAME=VALUE` | any setting below |
-| `start` | start the gateway as MLflow does, with `--config-path` and `--workers 1` |
+| `start` | start the gateway as MLflow does, with `--config-path` and `--workers` |
 | `import` | turn another gateway's configuration into one for this gateway |
 | `--admin-port` | a second port with `/ping` and `/metrics`, for this machine unless it has a host |
 | `keys create`, `list`, `revoke`, `rotate`, `import` | for [gateway keys](../howto/gateway-keys.md) |
@@ -83,6 +83,10 @@ _SETTINGS = """# Command line and settings
 A process that the Hub starts needs no flag but `--config`: the Hub tells it the rest by its environment.
 By hand, `JUPYTERHUB_API_URL` and `JUPYTERHUB_API_TOKEN` say where the Hub is and who the service is. SIGHUP
 reads the configuration anew, SIGTERM and SIGINT end the process once running requests are over.
+
+One process is enough for thousands of requests at once. `start --workers N` runs N of them on one port.
+They share limits by `store.url` (Redis) and need a ledger on PostgreSQL, or `ledger: false`; `/metrics` of
+any of them is of all. A worker that dies is replaced.
 
 ## Settings
 

@@ -248,7 +248,7 @@ class AIGateway(Application):
         elif self.generate_config:
             self.write_settings()
         else:
-            _run(Service(self.options()), self.exit_with_parent)
+            run_service(Service(self.options()), exit_with_parent=self.exit_with_parent)
 
     def write_settings(self) -> None:
         """Write the settings file, every setting a comment; an existing file stays."""
@@ -331,7 +331,8 @@ def _log_like(log: Any) -> None:
         logger.propagate = False
 
 
-def _run(service: Service, exit_with_parent: bool) -> None:
+def run_service(service: Service, *, exit_with_parent: bool) -> None:
+    """Serve in this process, until a signal ends it."""
     loop = _new_loop()
     asyncio.set_event_loop(loop)
     try:

@@ -39,6 +39,9 @@ class Options:
     """Everything else. `load` reads the configuration, anew for each reload, in a thread; `files` are
     those that it begins with.
 
+    With `reuse_port` other processes listen on the same port; `own_socket` is then where this one tells the
+    others its counts, `peer_sockets` where they tell theirs.
+
     `http_server` is "fast" or "tornado", `http_client` "lean" or "aiohttp". Times are in seconds.
     """
 
@@ -67,3 +70,6 @@ class Options:
     log_requests: bool = False
     xheaders: bool = False
     exit_with_parent: bool = False
+    reuse_port: bool = False
+    own_socket: Path | None = None
+    peer_sockets: tuple[Path, ...] = ()

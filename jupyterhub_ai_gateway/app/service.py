@@ -40,6 +40,7 @@ from ..vocabulary import utcnow
 from .books import Books
 from .keys import KeyKeeper
 from .options import Options
+from .peers import Peers
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class Service:
         self._healths = Healths()
         self.pools = Pools.none(time.monotonic)
         self._hook: Hook | None = None
+        self._peers: Peers | None = None
 
     @property
     def uptime_s(self) -> float:
@@ -109,6 +111,8 @@ class Service:
         options = self.options
         hub = options.hub
         self.metrics = Metrics(options.metrics_namespace)
+        if options.own_socket is not None:
+            self._peers = Peers(options.own_socket, options.peer_sockets, self.metrics)
         self.resolver = TokenResolver(
             hub.api_url,
             hub.service_name,
@@ -204,7 +208,7 @@ class Service:
         if options.fast_lane:
             paths = HotPaths(options.hub.prefix)
             delegate = Lane(app, self.gateway, paths, self._ids, self._tasks, options.max_body_bytes)
-        sockets = _bind(options.host, options.port)
+        sockets = bind_to(options.host, options.port, reuse_port=options.reuse_port)
         self.port = sockets[0].getsockname()[1]
         self._server = self._make_server(delegate)
         if isinstance(self._server, TornadoServer):
@@ -213,6 +217,8 @@ class Service:
             await self._server.start(sockets)
         if options.admin_port:
             self._listen_for_admins(options.admin_port)
+        if self._peers is not None:
+            await self._peers.start()
 
     def _listen_for_admins(self, address: str) -> None:
         """Serve what looks after the gateway on a port of its own, which is this machine's unless said."""
@@ -220,7 +226,7 @@ class Service:
         host = host.strip("[]") or "127.0.0.1"
         if not port.isascii() or not port.isdigit() or int(port) > 65535:
             raise ConfigFault("admin_port", "must be a port such as 8081, or HOST:PORT")
-        sockets = _bind(host, int(port), "admin_port")
+        sockets = bind_to(host, int(port), "admin_port", reuse_port=self.options.reuse_port)
         self.admin_port = sockets[0].getsockname()[1]
         self._admin = TornadoServer(admin_application(**self._settings()))
         self._admin.add_sockets(sockets)
@@ -251,6 +257,7 @@ class Service:
             "max_body_bytes": options.max_body_bytes,
             "status": self,
             "metrics": self.metrics,
+            "peers": self._peers,
             "metrics_enabled": options.metrics_enabled,
             "authenticate_prometheus": options.authenticate_prometheus,
             "resolver": self.resolver,
@@ -352,6 +359,8 @@ class Service:
         if self._admin is not None:  # last: somebody may want to see the end
             self._admin.stop()
             await self._admin.close_all_connections()
+        if self._peers is not None:
+            self._peers.stop()
         await self.client.close()
         await self.gateway.settled()
         await self.keys.close()
@@ -369,9 +378,12 @@ def _hub_traits(public_hub_url: str) -> dict[str, Any]:
     return {"hub_host": f"{scheme}://{host}", "hub_prefix": f"/{path}"}
 
 
-def _bind(host: str, port: int, setting: str = "port") -> Sequence[Any]:
+def bind_to(host: str, port: int, setting: str = "port", *, reuse_port: bool = False) -> Sequence[Any]:
+    """Listen; with `reuse_port` beside others that do. `ConfigFault` where that cannot be."""
     try:
-        return bind_sockets(port, None if host in ("", "*") else host, backlog=BACKLOG)
+        return bind_sockets(
+            port, None if host in ("", "*") else host, backlog=BACKLOG, reuse_port=reuse_port
+        )
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             problem = (

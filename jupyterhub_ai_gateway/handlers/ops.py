@@ -136,6 +136,13 @@ class PingHandler(OpsHandler):
         self.finish("pong")
 
 
+class Peers(Protocol):
+    """The other processes of this gateway."""
+
+    async def render(self, accept: str) -> tuple[bytes, str]:
+        """Return the counts of all of them, this one included, and the content type."""
+
+
 class MetricsHandler(OpsHandler):
     """`/metrics`: the counts as text, for callers who hold the Hub's scope `read:metrics`.
 
@@ -155,7 +162,11 @@ class MetricsHandler(OpsHandler):
         metrics: Metrics = self.settings["metrics"]
         # Writing it out takes a while when there are many endpoints; streams go on meanwhile
         accept = self.request.headers.get("Accept", "")
-        body, content_type = await asyncio.to_thread(metrics.snapshot().render, accept)
+        peers: Peers | None = self.settings.get("peers")
+        if peers is None:
+            body, content_type = await asyncio.to_thread(metrics.snapshot().render, accept)
+        else:
+            body, content_type = await peers.render(accept)
         self.set_header("Content-Type", content_type)
         self.finish(body)
 
