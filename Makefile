@@ -12,7 +12,7 @@ export PATH
 
 help:
 	@echo "make demo    a JupyterHub with the gateway on this machine"
-	@echo "make test    everything that CI runs: contracts, types, lint, tests"
+	@echo "make test    contracts, types, lint, tests"
 	@echo "make test-compat  clients of other systems, old and new, each in an environment of its own"
 	@echo "make bench   what a request costs, beside nginx"
 	@echo "make docs    the documentation, in docs/_build/html"

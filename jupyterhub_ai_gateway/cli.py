@@ -11,7 +11,7 @@ from typing_extensions import override
 from .app.environment import environ, mlflow_config_file
 from .app.gateway_app import AIGateway, launch
 from .app.workers import run_workers
-from .config import DeploymentConfig, EndpointConfig, GatewayConfig, listed, read_document
+from .config import DeploymentConfig, EndpointConfig, GatewayConfig, SplitConfig, listed, read_document
 from .errors import ConfigFault
 from .migrate import SOURCES, NotThisFormat, as_text, checked
 from .providers.registry import Providers
@@ -171,6 +171,7 @@ def report(config: GatewayConfig) -> str:
     """Say what a configuration would serve, without any of its secrets."""
     lines = [f"warning: {warning}" for warning in config.warnings]
     lines += [_line(endpoint) for endpoint in config.endpoints]
+    lines += [_split_line(split) for split in config.splits]
     return "\n".join([*lines, f"{len(config.endpoints)} endpoint(s), and nothing wrong with them."])
 
 
@@ -215,6 +216,11 @@ def _line(endpoint: EndpointConfig) -> str:
     if endpoint.scope is not None:
         parts.append(f"scope {endpoint.scope}")
     return "  ".join(parts)
+
+
+def _split_line(split: SplitConfig) -> str:
+    shares = ", ".join(f"{name} {share} %" for name, share in split.destinations)
+    return f"{split.name}  {split.endpoint_type}  split over {shares}"
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -184,11 +184,17 @@ def test_check_says_what_would_be_served(tmp_path: Path) -> None:
         "scope": "premium",
     }
     limited = ECHO | {"limit": {"calls": 3, "renewal_period": "minute"}, "typo": 1}
-    file = write(tmp_path, limited, more)
+    split = {
+        "name": "both",
+        "task_type": "llm/v1/chat",
+        "destinations": [{"name": "chat", "traffic_percentage": 100}],
+    }
+    file = write(tmp_path, limited, more, split)
     checked = run(tmp_path, "check", "--config", str(file))
     assert checked.returncode == 0, checked.stderr
     assert "chat  llm/v1/chat  echo  at most 3 calls per minute and user" in checked.stdout
     assert "text  llm/v1/completions  echo  scope premium" in checked.stdout
+    assert "both  llm/v1/chat  split over chat 100 %" in checked.stdout
     assert "warning: endpoints[0].typo" in checked.stdout
     assert "2 endpoint(s)" in checked.stdout
 

@@ -447,3 +447,40 @@ async def test_limit_is_one_bucket_whatever_the_path() -> None:
         for path in paths:
             answer = await running.ask("POST", path, HI)
             assert (answer.status, answer.error["code"]) == (429, "rate_limit_exceeded")
+
+
+# Completions of models that only chat, as MLflow's own samples have them
+
+
+@every_way
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("gpt-3.5-turbo", "/v1/chat/completions"),
+        ("gpt-4o-mini", "/v1/chat/completions"),
+        ("o3-mini", "/v1/chat/completions"),
+        ("gpt-3.5-turbo-instruct", "/v1/completions"),
+        ("davinci-002", "/v1/completions"),
+        ("gpt-oss-20b", "/v1/completions"),
+    ],
+)
+async def test_completions_of_chat_models_are_chats_of_one_message(way: str, name: str, path: str) -> None:
+    with FakeUpstream(key=KEY) as up:
+        text = endpoint("text", up, "completions")
+        text["model"]["name"] = name
+        async with served(up, [text], **WAYS[way]) as running:
+            new = await running.ask("POST", "endpoints/text/invocations", {"prompt": "Hi", "stop": ["x"]})
+            assert (new.json["object"], new.json["choices"][0]["text"]) == ("text_completion", up.text)
+            request = up.take()
+            assert request.path == path
+            if path.startswith("/v1/chat"):
+                assert request.document["messages"] == [{"role": "user", "content": "Hi"}]
+            old = await running.ask("POST", "gateway/text/invocations", {"prompt": "Hi"}, headers=OLD)
+            assert old.json["candidates"][0]["text"] == up.text
+            stream = await running.ask(
+                "POST", "endpoints/text/invocations", {"prompt": "Hi", "stream": True}
+            )
+            chunks = [json.loads(event[6:]) for event in stream.body.decode().split("\n\n")[:-2]]
+            texts = [choice["text"] for chunk in chunks for choice in chunk["choices"]]
+            assert "".join(texts) == up.text
+            assert (await running.chat(model="text")).status == 400

@@ -38,7 +38,7 @@ endpoints:
     endpoint_type: llm/v1/completions
     model:
         provider: openai
-        name: gpt-3.5-turbo-instruct
+        name: gpt-4-turbo
         config:
             openai_api_key: $OPENAI_API_KEY
             openai_api_base: {base}

@@ -14,11 +14,16 @@ from .._version import __version__
 from ..config import ENDPOINT_TYPES, ModelConfig, ProviderSchema, Secret, Setting
 from ..config.model import SettingKind
 from ..dialects.codec import Manners
-from ..vocabulary import CHAT, INPUT_TOKENS, RERANK, RESPONSES, Operation
+from ..vocabulary import CHAT, COMPLETIONS, INPUT_TOKENS, RERANK, RESPONSES, Operation
 from . import entra
 from .base import Headers, Provider, bearer
 from .tokens import TokenCache
 
+_CHATS_ALONE = re.compile(r"(?:ft:)?(?:gpt-(?!oss|.*instruct)|chatgpt-|o\d)")
+"""Models that the older completions refuse. MLflow's files name them under llm/v1/completions all the same.
+
+Source: https://platform.openai.com/docs/models (read 2026-11); mlflow/mlflow, examples/gateway.
+"""
 _PLAIN = re.compile(r"(?:ft:)?(?:gpt-3|gpt-4|chatgpt-4)")
 """Models that do not reason; the others refuse to be told a temperature.
 
@@ -160,6 +165,8 @@ class OpenAI(Provider):
     @override
     def speaks(self, endpoint_type: str) -> frozenset[Operation]:
         own = super().speaks(endpoint_type)
+        if COMPLETIONS in own and _CHATS_ALONE.match(self.model_name or ""):
+            return frozenset({CHAT})
         only = self.settings["openai_format"]
         if CHAT not in own or only == "chat" or self._deployment is not None:
             return own  # Azure's older style has no Responses
