@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from traitlets import Integer, Unicode, default
+from traitlets.config import Application
 from typing_extensions import override
 
 from .app.environment import environ, mlflow_config_file
 from .app.gateway_app import AIGateway, launch
 from .app.workers import run_workers
+from .commands import auth, bench
 from .config import DeploymentConfig, EndpointConfig, GatewayConfig, SplitConfig, listed, read_document
 from .errors import ConfigFault
 from .migrate import SOURCES, NotThisFormat, as_text, checked
@@ -122,6 +126,33 @@ class DatabaseCommands(AIGateway):
         if self.subapp is None:
             raise ConfigFault("db", "needs a command: upgrade")
         self.subapp.start()
+
+
+class PlainCommand(Application):
+    """A command that reads its own words, and needs no gateway."""
+
+    name = "jupyterhub-ai-gateway"
+    words: Sequence[str] = ()
+
+    @override
+    def initialize(self, argv: Any = None) -> None:
+        self.words = list(argv or ())
+
+
+class Auth(PlainCommand):
+    """Get a token of the Hub for use outside of it, print it, and forget it."""
+
+    @override
+    def start(self) -> None:
+        sys.exit(auth.Auth(environ()).run(self.words))
+
+
+class Bench(PlainCommand):
+    """Measure how fast a chat endpoint answers."""
+
+    @override
+    def start(self) -> None:
+        sys.exit(bench.bench(self.words, environ()))
 
 
 class Import(AIGateway):

@@ -57,6 +57,7 @@ from .metrics import Cell, Metrics
 from .passage import Passage
 from .providers.base import Provider
 from .router import Catalogue, Deployment, Endpoint
+from .router.catalogue import AtProvider
 from .router.fit import Needs, demanded
 from .router.health import OF_A_KEY, is_its_own_fault
 from .scheduling import Pool, Pools, Ticket
@@ -73,6 +74,7 @@ from .vocabulary import (
     UPLOADS,
     Caller,
     Operation,
+    Place,
     Usage,
     Wishes,
     utcnow,
@@ -81,6 +83,8 @@ from .vocabulary import (
 log = logging.getLogger(__name__)
 
 Headers = Sequence[tuple[str, str]]
+
+_NO_WISHES, _BATCH = Wishes(), Wishes(priority="batch")
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """The longest answer that is not a stream. It is held in memory until it is known to be complete."""
@@ -127,10 +131,10 @@ class Call:
 
     `betas` is what its dialect's `beta_header` says, for the provider to hear; `path_model` is the model
     where the path names it; `project` is the group of the caller's that is to pay, None for the usual one;
-    `provider` is the only one that may serve it, None for any. `upload` is a form that is still arriving;
-    then `body` is empty. `path_streams` is what the path says of a stream: "events", an "array", or "" for
-    nothing. `wishes` is what else they say in
-    headers, None for nothing.
+    `provider` is the only one that may serve it, None for any. `place` is where the model is to run, None
+    for wherever. `is_batch` is true for what can wait while others' requests do not. `upload` is a form
+    that is still arriving; then `body` is empty. `path_streams` is what the path says of a stream:
+    "events", an "array", or "" for nothing. `wishes` is what else they say in headers, None for nothing.
     """
 
     operation: Operation
@@ -147,6 +151,8 @@ class Call:
     upload: Upload | None = None
     path_streams: str = ""
     wishes: Wishes | None = None
+    place: Place | None = None
+    is_batch: bool = False
 
     @property
     def dialect(self) -> Dialect:
@@ -205,8 +211,7 @@ class Gateway:
             named = rooms.clock()
             asked = await _open(call)
             name = asked.asked_model or self.catalogue.usual_name(call.operation, caller)
-            offer = self.catalogue if call.provider is None else self.catalogue.at(call.provider)
-            endpoint = offer.endpoint(name, call.operation, caller)
+            endpoint = self._offer(call).endpoint(name, call.operation, caller)
             told = None if endpoint.parameters is None else _apply(endpoint.parameters, call, asked)
             if rooms.ledger is not None and not rooms.ledger.is_open:
                 raise _no_ledger()
@@ -257,6 +262,18 @@ class Gateway:
             caller = await resolver.resolve(call.token)
         resolver.rules.require(caller, call.operation.scope)
         return caller
+
+    def check(self, caller: Caller, operation: Operation, model: str, place: Place | None = None) -> None:
+        """Raise the fault with which a call for this model would be refused, apart from its limits."""
+        self._rooms.resolver.rules.require(caller, operation.scope)
+        catalogue = self.catalogue if place is None else self.catalogue.at_place(place)
+        catalogue.endpoint(model, operation, caller)
+
+    def _offer(self, call: Call) -> Catalogue | AtProvider:
+        """Return what is on offer to a call: all of it, or what one provider or place has."""
+        if call.provider is not None:
+            return self.catalogue.at(call.provider)
+        return self.catalogue if call.place is None else self.catalogue.at_place(call.place)
 
     async def name(self, call: Call) -> Caller:
         """Name the caller, whatever they may do; `AuthFault` for one whom the Hub does not know."""
@@ -472,7 +489,7 @@ class _Serving:
     async def _wait_for(self, pool: Pool) -> Ticket:
         """Wait for a slot; a stream's caller hears comments meanwhile."""
         config, clock = pool.config, self.rooms.clock
-        wishes = self.call.wishes or Wishes()
+        wishes = self.call.wishes or (_BATCH if self.call.is_batch else _NO_WISHES)
         payer = None if self.admission is None else self.admission.payer
         who = who_asks(self.caller, payer, wishes, config)
         estimate = self._estimate()

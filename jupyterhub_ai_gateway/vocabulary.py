@@ -22,6 +22,7 @@ OPERATIONS = {
     "audio:create": "Create speech, transcribe and translate recordings",
     "moderations:create": "Classify what is harmful",
     "rerank:create": "Rank documents by a question",
+    "batches:create": "Run batches of requests, and keep their files",
     "docs:read": "Read the AI gateway's documentation pages",
 }
 """Each operation and its description; the scope of one is `custom:NAME:OPERATION`."""
@@ -104,6 +105,17 @@ OPENAI_OPERATIONS = (
     *(SPEECH, TRANSCRIPTIONS, TRANSLATIONS, MODERATIONS, RERANK),
 )
 """What a host that speaks OpenAI's API may serve; the first one of a type is what its endpoints are for."""
+
+
+class Place(NamedTuple):
+    """Where a model runs, as FIRST's paths say it: `/resource_server/{cluster}/{framework}/v1/…`."""
+
+    cluster: str
+    framework: str
+
+
+FEDERATED = Place("", "")
+"""Wherever a model runs, where it runs already before where it has yet to be started."""
 
 
 @dataclass(frozen=True, slots=True)

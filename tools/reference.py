@@ -74,6 +74,8 @@ _SETTINGS = """# Command line and settings
 | `--show-config` | print what was set |
 | `--AIGateway.NAME=VALUE` | any setting below |
 | `start` | start the gateway as MLflow does, with `--config-path` and `--workers` |
+| `auth`, `bench` | for those who use a gateway: [a token and a benchmark](../howto/first.md) |
+| `start` | start the gateway as MLflow does, with `--config-path` and `--workers 1` |
 | `import` | turn another gateway's configuration into one for this gateway |
 | `--admin-port` | a second port with `/ping` and `/metrics`, for this machine unless it has a host |
 | `keys create`, `list`, `revoke`, `rotate`, `import` | for [gateway keys](../howto/gateway-keys.md) |

@@ -65,6 +65,11 @@ class AIGateway(Application):
     }
     subcommands: Any = {
         "check": ("jupyterhub_ai_gateway.cli.Check", "Check a configuration and say what it would serve."),
+        "auth": (
+            "jupyterhub_ai_gateway.cli.Auth",
+            "Get a token of the Hub, for those who are outside of it.",
+        ),
+        "bench": ("jupyterhub_ai_gateway.cli.Bench", "Measure how fast a chat endpoint answers."),
         "start": ("jupyterhub_ai_gateway.cli.Start", "Start the gateway, as MLflow spells it."),
         "import": ("jupyterhub_ai_gateway.cli.Import", "Turn another gateway's configuration into ours."),
         "keys": ("jupyterhub_ai_gateway.cli_keys.KeyCommands", "Make, list and end gateway keys."),

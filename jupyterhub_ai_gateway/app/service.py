@@ -24,6 +24,7 @@ from ..errors import ConfigFault
 from ..gateway import Gateway, Rooms
 from ..handlers.acceptor import BACKLOG
 from ..handlers.connection import ConnectionLimits, HTTPServer
+from ..handlers.federated import FirstLane
 from ..handlers.lane import Lane
 from ..handlers.pages import Site
 from ..handlers.routes import HotPaths, admin_application, application
@@ -36,7 +37,8 @@ from ..router.health import Healths
 from ..router.probes import Hook, Prober, load_hook, probed
 from ..scheduling import Pools
 from ..upstream import make_client
-from ..vocabulary import utcnow
+from ..vocabulary import Caller, utcnow
+from .batches import Batches
 from .books import Books
 from .keys import KeyKeeper
 from .options import Options
@@ -94,6 +96,7 @@ class Service:
         self._use(config)
         await self.books.open()
         await self.keys.open()
+        await self.batches.start()
         await self._listen()
         log.info(
             "Serving %s at http%s://%s:%d%s (version %s)",
@@ -146,6 +149,11 @@ class Service:
         self.gateway = Gateway(
             rooms, catalogue, keepalive_s=options.keepalive_s, logs_requests=options.log_requests
         )
+        self._ids = RequestIds()
+        self.batches = Batches(
+            config.batches, self.books.database, self.gateway, self._rights, self._tasks, self._ids.next
+        )
+        self.batches.watch(self.metrics)
         self._took(config)
         self.metrics.watch_auth(self.resolver)
         if self.books.ledger is not None:
@@ -156,6 +164,12 @@ class Service:
         self.metrics.watch_connections(lambda: self.client.open_connections)
         self.metrics.watch_configuration(self.configuration)
         self.metrics.watch_version(__version__)
+
+    async def _rights(self, caller: Caller) -> Caller | None:
+        """Return the owner of a batch as they are known now; None once they are not any more."""
+        if caller.kind == "key":
+            return None if self.keys.ring is None else self.keys.ring.current(caller)
+        return await self._directory.current(caller) if self.options.hub.is_there else caller
 
     def _catalogue(self, config: GatewayConfig) -> Catalogue:
         catalogue = build(
@@ -202,12 +216,18 @@ class Service:
 
     async def _listen(self) -> None:
         options = self.options
-        self._ids = RequestIds()
         app = application(options.hub.prefix, **self._settings())
         delegate: HTTPServerConnectionDelegate = app
         if options.fast_lane:
-            paths = HotPaths(options.hub.prefix)
-            delegate = Lane(app, self.gateway, paths, self._ids, self._tasks, options.max_body_bytes)
+            delegate = Lane(
+                app,
+                self.gateway,
+                HotPaths(options.hub.prefix),
+                self._ids,
+                self._tasks,
+                options.max_body_bytes,
+                FirstLane(options.hub.prefix),
+            )
         sockets = bind_to(options.host, options.port, reuse_port=options.reuse_port)
         self.port = sockets[0].getsockname()[1]
         self._server = self._make_server(delegate)
@@ -262,6 +282,7 @@ class Service:
             "authenticate_prometheus": options.authenticate_prometheus,
             "resolver": self.resolver,
             "accounts": self.books,
+            "batches": self.batches.desk,
             "keys": self.keys,
             "pools": self.pools,
             "site": Site(
@@ -300,6 +321,7 @@ class Service:
                 return False
             self.books.use(config)
             self.keys.use(config.keys)
+            self.batches.use(config.batches)
             self.gateway.use(catalogue)
             self._hook = hook
             self._use(config)
@@ -345,6 +367,7 @@ class Service:
             self._watching.cancel()
         if options.drain_delay_s > 0:
             await asyncio.sleep(options.drain_delay_s)
+        self.batches.halt()
         log.info("Stopping: %s still running", _counted(len(self._tasks), "request"))
         if self._server is not None:
             self._server.stop()
@@ -352,6 +375,7 @@ class Service:
             log.warning("Cut off %s that took too long", _counted(len(self._tasks), "request"))
             self.gateway.is_stopping = True
             await self._tasks.cancel()
+        await self.batches.stop()
         if self._server is not None:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._server.close_all_connections(), _CUT_WAIT_S)

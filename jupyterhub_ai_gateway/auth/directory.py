@@ -7,7 +7,7 @@ It needs scopes of its own: `list:groups` and `read:groups` for the groups' prop
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -61,6 +61,20 @@ class Directory:
         for group in caller.groups:
             names.update(self._group_roles.get(group, ()))
         return tuple(sorted(names))
+
+    async def current(self, caller: Caller) -> Caller | None:
+        """Return a caller with the groups that they are in now; None once the Hub knows them no longer.
+
+        Without a scope that lets us ask, the caller as they were. `HubUnavailable` when the Hub is away.
+        """
+        kind = "users" if caller.kind == "user" else "services"
+        reply = await self._client.ask("GET", f"{kind}/{quote(caller.name, safe='')}", self._headers)
+        if reply.document is not None and reply.status == 404:
+            return None
+        groups = (reply.document or {}).get("groups") if reply.status == 200 else None
+        if not isinstance(groups, list):
+            return caller
+        return replace(caller, groups=tuple(group for group in groups if isinstance(group, str)))
 
     async def _ask(self, path: str, headers: Mapping[str, str]) -> dict[str, Any]:
         reply = await self._client.ask("GET", path, {**self._headers, **headers})

@@ -229,6 +229,15 @@ class KeyRing:
             self._uses[entry.id] = now_ms
         return entry.caller
 
+    def current(self, caller: Caller) -> Caller | None:
+        """Return a key's caller as it is now, be it by a key that took its place; None without one."""
+        known = (*self._entries.values(), *self._hashes.values())
+        mine = [each for each in known if each.caller.key == caller.key]
+        mine.sort(key=lambda each: each.id != caller.token_id)
+        now_ms = self._now_ms()
+        count = (each for each in mine if each.expires_ms is None or each.expires_ms > now_ms)
+        return next((each.caller for each in count), None)
+
     def _ours(self, token: str) -> _Entry | None:
         match = _FORM.fullmatch(token)
         if match is None:

@@ -11,6 +11,7 @@ from .limits import period_s, read_limits
 from .model import (
     ENDPOINT_TYPES,
     TEXT_TYPES,
+    BatchesConfig,
     Combine,
     DataClass,
     DataRuleConfig,
@@ -50,6 +51,7 @@ from .words import listed
 __all__ = [
     "ENDPOINT_TYPES",
     "TEXT_TYPES",
+    "BatchesConfig",
     "Combine",
     "DataClass",
     "DataRuleConfig",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, OPENAI_OPERATIONS, Timeouts
+from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, OPENAI_OPERATIONS, Place, Timeouts
 from .parameters import ParametersConfig
 from .secrets import Secret
 
@@ -191,6 +191,35 @@ class StoreConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchesConfig:
+    """Jobs of many requests, and the files that they read and write. None without a `folder`.
+
+    `input_folders` and `output_folders` are where jobs may name paths; `{username}` in one stands for the
+    caller's name. `concurrency` is how many lines run at once in one process, `jobs` how many jobs do, and
+    above `give_way_above` other requests in progress no line is begun. The others bound what one caller may
+    have: `jobs_per_user` that have not ended, `files_per_user`, `bytes_per_user`, and the sizes of one file
+    and of one line. A job ends after `window_hours` at the latest, and is kept, with its files, for
+    `retention_days`. Without a sign of life for `lease_s` another process takes a job over.
+    """
+
+    folder: str | None = None
+    input_folders: tuple[str, ...] = ()
+    output_folders: tuple[str, ...] = ()
+    concurrency: int = 4
+    jobs: int = 4
+    give_way_above: int = 32
+    jobs_per_user: int = 2
+    files_per_user: int = 100
+    bytes_per_user: int = 2 * 1024**3
+    file_bytes: int = 200 * 1024**2
+    line_bytes: int = 4 * 1024**2
+    lines: int = 50_000
+    window_hours: int = 168
+    retention_days: int = 30
+    lease_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
 class KeysConfig:
     """Whether callers may use keys that the gateway made, and keys that stand in its configuration.
 
@@ -274,7 +303,8 @@ class DeploymentConfig:
     """One of the places where an endpoint's model runs.
 
     `priority` is its tier, 1 asked first; `weight` its share within the tier. `price` is None for what
-    others say. Its requests take the slots of `pool`, where there is one.
+    others say. Its requests take the slots of `pool`, where there is one. `place` is the cluster
+    and the framework under which FIRST's paths have it, None for no such path.
     """
 
     name: str
@@ -287,6 +317,7 @@ class DeploymentConfig:
     offer: OfferConfig = OfferConfig()
     pool: str | None = None
     probe: ProbeConfig | None = None
+    place: Place | None = None
 
 
 MlflowAnswers = Literal["auto", "legacy", "openai"]
@@ -437,6 +468,7 @@ class GatewayConfig:
     time_zone: str = "UTC"
     ledger: LedgerConfig = LedgerConfig()
     store: StoreConfig = StoreConfig()
+    batches: BatchesConfig = BatchesConfig()
     splits: tuple[SplitConfig, ...] = ()
     mlflow: MlflowConfig = MlflowConfig()
     keys: KeysConfig = KeysConfig()

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ..vocabulary import ADMIN, FULL_ACCESS, OPERATIONS, TRANSCRIPTIONS, Timeouts
+from .batches import read_batches, read_place
 from .limits import read_limit
 from .mlflow import check_splits, is_split, read_mlflow, read_split
 from .model import (
@@ -150,6 +151,7 @@ class _Parser:
             time_zone=time_zone,
             ledger=ledger,
             store=read_store(block.get("store"), self.resolver, self.report),
+            batches=read_batches(block.get("batches"), self.report),
             splits=tuple(self.splits),
             mlflow=self.mlflow,
             keys=read_keys(block.get("keys"), ledger, self.report),
@@ -320,6 +322,7 @@ class _Parser:
     def _deployments(self, block: Block, usual: _Usual) -> tuple[DeploymentConfig, ...]:
         """Read where the model runs: in one place, `model`, or in those of `deployments`."""
         value = block.get("deployments")
+        place = read_place(block)
         if value is None:
             model = self._model(block, usual)
             one = DeploymentConfig(
@@ -333,6 +336,7 @@ class _Parser:
                 offer=usual.offer,
                 pool=usual.pool,
                 probe=usual.probe,
+                place=place,
             )
             return (one,)
         if "model" in block:
@@ -346,6 +350,7 @@ class _Parser:
             self._deployment(Block(entry, f"{path}[{index}]", self.report), str(index + 1), usual)
             for index, entry in enumerate(value)
         ]
+        found = [each if each.place else replace(each, place=place) for each in found]
         names: dict[str, str] = {}
         for each in found:
             if names.setdefault(each.name, each.path) is not each.path:
@@ -368,6 +373,7 @@ class _Parser:
             offer=read_offer(block, usual.offer),
             pool=block.text("pool") or usual.pool,
             probe=read_probe(block, self.resolver, usual.probe),
+            place=read_place(block),
         )
         block.refuse_unknown()
         return deployment

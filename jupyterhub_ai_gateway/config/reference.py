@@ -6,12 +6,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 
 from ..vocabulary import Timeouts
+from .batches import DEFAULT_FRAMEWORK
 from .limits import LIMIT_KEYS, PERIOD_UNITS_S
 from .model import (
     COMBINES,
     ENDPOINT_TYPES,
     ORDERS,
     RESOURCES,
+    BatchesConfig,
     LedgerConfig,
     ProviderSchema,
     Setting,
@@ -97,6 +99,12 @@ def _keys() -> str:
         ),
         ("retries", "", "How often all deployments are tried again after all have failed; 0 by default."),
         ("fallbacks", "", "Endpoints of the same type that stand in when all deployments have failed."),
+        (
+            "cluster",
+            "",
+            "The cluster of FIRST's paths `/resource_server/CLUSTER/FRAMEWORK/v1/…`, for all deployments.",
+        ),
+        ("framework", "", f"The framework of the same; `{DEFAULT_FRAMEWORK}` by default."),
         ("aliases", "", "Other names under which callers find it; they may hold `/` and `:`."),
         ("limit.calls", "with limit", "How many calls at once; they come back evenly over the period."),
         (
@@ -174,6 +182,9 @@ def _keys() -> str:
             "\n## Store\n",
             "Where limits count. Without it that is the process itself, which is exact for one process.\n",
             _table(("key", "default", "meaning"), [(f"`{key}`", *rest) for key, *rest in _store_rows()]),
+            "\n## Batches\n",
+            _BATCHES,
+            _table(("key", "default", "meaning"), [(f"`{key}`", *rest) for key, *rest in _batches_rows()]),
             "\n## Keys of the gateway's own\n",
             _KEYS,
             "\n## Timeouts\n",
@@ -220,6 +231,8 @@ def _deployment_rows() -> list[tuple[str, str, str]]:
         ("model", "yes", "As an endpoint's `model`."),
         ("weight", "", "Its share within its tier, 1 by default; 0 for only when the others fail."),
         ("priority", "", "Its tier; 1, the default, is asked first."),
+        ("cluster", "", "The cluster of FIRST's paths; the endpoint's by default."),
+        ("framework", "", "The framework of FIRST's paths; the endpoint's by default."),
         ("price", "", "Its own price; the endpoint's by default."),
         ("timeouts", "", "Its own timeouts; the endpoint's by default."),
         (
@@ -440,6 +453,57 @@ def _store_rows() -> list[tuple[str, str, str]]:
         ),
         ("prefix", f"`{usual.prefix}`", "What its keys begin with."),
         ("timeout_s", _number(usual.timeout_s), "How long it may take to answer."),
+    ]
+
+
+_BATCHES = """[How to offer batches](../howto/batches.md). There are none without this section.
+
+```yaml
+endpoints:
+  - {name: chat, endpoint_type: llm/v1/chat, model: {provider: vllm, name: our-model}}
+batches:
+  folder: /srv/ai-gateway/batches
+  input_folders: ["/srv/projects/{username}"]
+```
+"""
+
+
+def _batches_rows() -> list[tuple[str, str, str]]:
+    usual = BatchesConfig()
+    texts = {
+        "concurrency": "How many lines run at once in one process.",
+        "jobs": "How many batches are worked on at once in one process.",
+        "give_way_above": "While the process answers more other requests than that, no line is begun.",
+        "jobs_per_user": "How many batches of one caller may be there that have not ended.",
+        "files_per_user": "How many files one caller may have.",
+        "bytes_per_user": "How many bytes these may have together.",
+        "file_bytes": "The longest file.",
+        "line_bytes": "The longest line.",
+        "lines": "The most lines of a batch.",
+        "window_hours": "The longest `completion_window`: a batch that has not ended by then expires.",
+        "retention_days": "How long files, and batches that have ended, are kept.",
+    }
+    return [
+        (
+            "folder",
+            "",
+            "Where files and batches are kept; required. All processes that share a PostgreSQL "
+            "ledger must share it as well.",
+        ),
+        (
+            "input_folders",
+            "none",
+            "Below which folders a batch may name its input file, a list; "
+            "`{username}` stands for the caller's name.",
+        ),
+        ("output_folders", "none", "Below which folders a batch may have its results written."),
+        *((name, str(getattr(usual, name)), text) for name, text in texts.items()),
+        (
+            "lease_s",
+            _number(usual.lease_s),
+            "After so many seconds without a sign of life another process "
+            "takes over what a process was working on.",
+        ),
     ]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 
 from ..vocabulary import Timeouts
+from .batches import BOUNDS, PLACE
 from .limits import LIMIT_KEYS, MOST_CALLS
 from .mlflow import SPLIT_MARKS, SPLIT_TYPE_KEYS, STRATEGY
 from .model import COMBINES, ENDPOINT_TYPES, MLFLOW_ANSWERS, ORDERS, RESOURCES, ProviderSchema, Setting
@@ -50,6 +51,7 @@ def json_schema(providers: Mapping[str, ProviderSchema]) -> Schema:
             "policies_from_groups": {"type": ["boolean", "null"]},
             "time_zone": {"type": ["string", "null"], "examples": ["Europe/Berlin"]},
             "ledger": {"anyOf": [{"$ref": "#/$defs/ledger"}, {"const": False}, {"type": "null"}]},
+            "batches": {"anyOf": [{"$ref": "#/$defs/batches"}, {"const": False}, {"type": "null"}]},
             "store": {"anyOf": [{"$ref": "#/$defs/store"}, {"type": "null"}]},
             "keys": {
                 "type": ["object", "null"],
@@ -68,6 +70,7 @@ def json_schema(providers: Mapping[str, ProviderSchema]) -> Schema:
             "split": _split(),
             "mlflow": _mlflow(),
             "data_rule": data_rule_schema(_scope()),
+            "batches": _batches(),
             "deployment": _deployment(),
             "endpoint": _endpoint(),
             "limit": _limit(),
@@ -111,6 +114,7 @@ def _endpoint() -> Schema:
             "retries": {"type": ["integer", "null"], "minimum": 0, "maximum": 10},
             "fallbacks": {"anyOf": [_NAMES, {"type": "null"}]},
             "aliases": {"anyOf": [_NAMES, {"type": "null"}]},
+            **_PLACE,
             "limit": {"anyOf": [{"$ref": "#/$defs/limit"}, {"type": "null"}]},
             "price": {"$ref": "#/$defs/price"},
             "scope": {
@@ -196,8 +200,36 @@ _NAMES: Schema = {
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],
     "description": "Names, in which * stands for anything.",
 }
+_PLACE: Schema = {
+    key: {
+        "type": ["string", "null"],
+        "pattern": f"^{PLACE}$",
+        "description": f"The {key} of FIRST's paths, /resource_server/CLUSTER/FRAMEWORK/v1/….",
+    }
+    for key in ("cluster", "framework")
+}
 _DAY: Schema = {"type": ["string", "null"], "examples": ["2026-10-01"]}
 _DOLLARS: Schema = {"type": ["number", "string", "null"], "description": "In dollars."}
+
+
+def _batches() -> Schema:
+    numbers: Schema = {
+        name: {"type": ["integer", "null"], "minimum": least, "maximum": most}
+        for name, (least, most) in BOUNDS.items()
+    }
+    folders: Schema = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+    return {
+        "type": "object",
+        "properties": {
+            "folder": {"type": "string", "description": "Where files and jobs are kept."},
+            "input_folders": {**folders, "description": "Below which jobs may name input files."},
+            "output_folders": {**folders, "description": "Below which jobs may have results written."},
+            **numbers,
+            "lease_s": {"type": ["number", "null"], "description": "In seconds."},
+        },
+        "required": ["folder"],
+        "additionalProperties": False,
+    }
 
 
 def _deployment() -> Schema:
@@ -208,6 +240,7 @@ def _deployment() -> Schema:
             "model": {"$ref": "#/$defs/model"},
             "weight": {"type": ["number", "null"], "minimum": 0},
             "priority": {"type": ["integer", "null"], "minimum": 1},
+            **_PLACE,
             "price": {"$ref": "#/$defs/price"},
             "timeouts": {"$ref": "#/$defs/timeouts"},
             "pool": {"type": ["string", "null"]},

@@ -20,9 +20,9 @@ from ..dialects.dialect import DIALECT_OF
 from ..dialects.faults import JSON, error_object
 from ..dialects.multipart import is_form
 from ..errors import Fault, RequestFault
-from ..gateway import Call, Gateway, answer_fault
+from ..gateway import Call, Gateway, Reply, answer_fault
 from ..uploads import Upload
-from ..vocabulary import UPLOADS, Operation, Wishes
+from ..vocabulary import UPLOADS, Operation, Place, Wishes
 from .tasks import RequestIds, Tasks
 from .wire import Wire, wire_of
 from .wishes import wishes_from_headers
@@ -49,10 +49,20 @@ class HotPaths(Protocol):
         """Find what a request's target asks for; None for what the application answers."""
 
 
+class Places(Protocol):
+    """Paths that name an operation and a place, and how they are answered."""
+
+    def find(self, path: str) -> tuple[Operation, Place] | None:
+        """Return what a whole path stands for."""
+
+    async def serve(self, gateway: Gateway, call: Call, reply: Reply) -> None:
+        """Answer a call to such a path."""
+
+
 class Lane(httputil.HTTPServerConnectionDelegate):
     """Stands between the server and the application.
 
-    `paths` finds what a request's target asks for; a body may have `max_body_bytes`.
+    `paths` finds what a request's target asks for, `places` knows others; a body may have `max_body_bytes`.
     """
 
     def __init__(
@@ -63,7 +73,9 @@ class Lane(httputil.HTTPServerConnectionDelegate):
         ids: RequestIds,
         tasks: Tasks,
         max_body_bytes: int,
+        places: Places | None = None,
     ) -> None:
+        self.places = places
         self.application = application
         self.gateway = gateway
         self.paths = paths
@@ -93,6 +105,7 @@ class _Arrival(httputil.HTTPMessageDelegate):
         "_other",
         "_path",
         "_pieces",
+        "_place",
         "_project",
         "_server_conn",
         "_task",
@@ -111,6 +124,7 @@ class _Arrival(httputil.HTTPMessageDelegate):
         self._betas: str | None = None
         self._project: str | None = None
         self._wishes: Wishes | None = None
+        self._place: Place | None = None
         self._fault: RequestFault | None = None  # why it will be refused, once it has arrived
         self._pieces: list[bytes] = []
         self._task: asyncio.Task[None] | None = None
@@ -123,7 +137,14 @@ class _Arrival(httputil.HTTPMessageDelegate):
         headers: httputil.HTTPHeaders,
     ) -> Awaitable[None] | None:
         lane = self._lane
-        path = lane.paths.find(cast(str, start_line[1])) if start_line[0] == "POST" else None
+        path = None
+        if start_line[0] == "POST":
+            target = cast(str, start_line[1])
+            path = lane.paths.find(target)
+            if path is None and lane.places is not None:
+                found = lane.places.find(target)
+                if found is not None:
+                    path, self._place = HotPath(found[0]), found[1]
         if path is None or ("Cookie" in headers and not has_credentials(headers)):
             self._other = lane.application.start_request(self._server_conn, self._connection)
             return self._other.headers_received(start_line, headers)
@@ -178,13 +199,16 @@ class _Arrival(httputil.HTTPMessageDelegate):
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         call = Call(path.operation, body, request_id, self._token, None, self._betas, path.model)
         call.project, call.path_streams = self._project, path.streams
-        call.wishes = self._wishes
+        call.wishes, call.place = self._wishes, self._place
         self._task = lane.tasks.start(self._answer(call, wire_of(self._connection)))
         self._connection.set_close_callback(self._leave)  # type: ignore[attr-defined]
 
     async def _answer(self, call: Call, wire: Wire) -> None:
         try:
-            await self._lane.gateway.serve(call, wire)
+            if call.place is None:
+                await self._lane.gateway.serve(call, wire)
+            else:
+                await cast(Places, self._lane.places).serve(self._lane.gateway, call, wire)
         except Exception:  # the door between the gateway and its callers: a bug answers 500
             log.exception("%s: uncaught exception", call.id)
             answer_bug(wire, call.id)

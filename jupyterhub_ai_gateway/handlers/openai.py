@@ -38,6 +38,7 @@ from ..vocabulary import (
     UPLOADS,
     Caller,
     Operation,
+    Place,
 )
 from .base import BaseHandler
 from .lane import betas_of, encoding_fault, upload_of
@@ -83,6 +84,7 @@ class InvocationHandler(CallerHandler):
 
     path_model: str | None = None
     path_streams = ""
+    place: Place | None = None
 
     @override
     def initialize(self, operation: Operation) -> None:
@@ -149,10 +151,15 @@ class InvocationHandler(CallerHandler):
             return
         call = await self.call(self.operation, b"".join(self._pieces))
         call.path_model, call.path_streams = self.path_model, self.path_streams
+        call.place = self.place
+        await self.check(call)
         answering = self._start(call)
         await asyncio.wait([answering])
         if not answering.cancelled():
             answering.result()
+
+    async def check(self, call: Call) -> None:
+        """Raise what stands in the way of a call before it is served."""
 
     def reply_to(self, call: Call) -> Reply:
         """Return what writes the answer; paths with a form of their own add it to the call."""

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..vocabulary import FULL_ACCESS, OPERATIONS
-from . import openapi_media, openapi_usage
+from . import openapi_batches, openapi_media, openapi_usage
+from .openapi_batches import NEW_BATCH_EXAMPLE
 from .openapi_usage import ACCESS, ADMIN_SCOPE, OVERRIDE_EXAMPLE
 from .ops import READ_METRICS
 from .schemas import FAILURES, INTEGER, LIMIT_HEADERS, REQUEST_ID, SCHEMAS, STRING, Json, ref, thing
 
 MODELS_TAG, USAGE_TAG, OPS_TAG = "Models", "Use and limits", "Operations"
+BATCHES_TAG = "Batches"
+_TABLES = (*openapi_usage.PATHS, *openapi_batches.PATHS)
 
 _USED = ("400", "401", "403", "404", "413", "429", "502", "503", "504")
 _LISTED = ("401", "403", "404", "503")
@@ -169,6 +172,10 @@ _PATHS = (
         _Path(each.method, each.path, each.name, USAGE_TAG, each.scope, each.summary, each.text)
         for each in openapi_usage.PATHS
     ),
+    *(
+        _Path(each.method, each.path, each.name, BATCHES_TAG, each.scope, each.summary, each.text)
+        for each in openapi_batches.PATHS
+    ),
     _Path(
         "get",
         "/health",
@@ -227,7 +234,12 @@ def document(
         ],
         "paths": _paths(service_name, oauth),
         "components": {
-            "schemas": {**SCHEMAS, "Override": openapi_usage.OVERRIDE, "KeyWish": openapi_usage.KEY_WISH},
+            "schemas": {
+                **SCHEMAS,
+                "Override": openapi_usage.OVERRIDE,
+                "KeyWish": openapi_usage.KEY_WISH,
+                "NewBatch": openapi_batches.NEW_BATCH,
+            },
             "responses": {f"Error{status}": failure for status, failure in FAILURES.items()},
             "securitySchemes": _security_schemes(service_name, oauth),
         },
@@ -269,6 +281,9 @@ def _operation(path: _Path, service_name: str, oauth: OAuthUrls | None) -> Json:
         schema, examples = _REQUESTS[path.name]
         content = {"schema": ref(schema), "examples": examples}
         operation["requestBody"] = {"required": True, "content": {"application/json": content}}
+    if path.name == "createFile":
+        form = {"multipart/form-data": {"schema": openapi_batches.UPLOAD}}
+        operation["requestBody"] = {"required": True, "content": form}
     return operation
 
 
@@ -436,7 +451,7 @@ _ANSWERS: dict[str, Json] = {
         "404": {"description": "Metrics are not enabled.", "content": _TEXT},
     },
     "openapi": _answer("This document.", _json({"type": "object"})),
-    **{each.name: _usage_answer(each) for each in openapi_usage.PATHS},
+    **{each.name: _usage_answer(each) for each in _TABLES},
     **{
         each.name: _answer("The answer.", each.answers, *_USED, headers=LIMIT_HEADERS)
         for each in openapi_media.PATHS
@@ -460,7 +475,7 @@ _ALT: Json = {
     "schema": {"enum": ["sse", "json"]},
 }
 _PARAMETERS = {
-    **{each.name: each.parameters for each in openapi_usage.PATHS if each.parameters},
+    **{each.name: each.parameters for each in _TABLES if each.parameters},
     "generateContent": (_MODEL,),
     "streamGenerateContent": (_MODEL, _ALT),
     "countContentTokens": (_MODEL,),
@@ -515,6 +530,7 @@ _REQUESTS: dict[str, tuple[str, Json]] = {
         "GenerateContentRequest",
         {"question": _example("A question", contents=_CONTENTS)},
     ),
+    "createBatch": ("NewBatch", {"chat": NEW_BATCH_EXAMPLE}),
     "createOverride": ("Override", {"thesis": OVERRIDE_EXAMPLE}),
     "createKey": ("KeyWish", {"course": openapi_usage.KEY_EXAMPLE}),
     "createResponse": (

@@ -37,7 +37,19 @@ RESERVED = frozenset(
     {
         *("api", "dashboard", "docs", "endpoints", "gateway", "get_token", "health", "hub", "metrics"),
         *("oauth_callback", "openapi.json", "ping", "playground", "query", "resource_server", "routes"),
-        *("services", "staff", "static", "status", "usage", "v1", "v1beta", "v2", "whoami"),
+        *(
+            "batches",
+            "files",
+            "services",
+            "staff",
+            "static",
+            "status",
+            "usage",
+            "v1",
+            "v1beta",
+            "v2",
+            "whoami",
+        ),
     }
 )
 """First words of paths that are never a provider's (T-16)."""

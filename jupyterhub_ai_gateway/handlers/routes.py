@@ -12,7 +12,7 @@ from typing import Any
 
 from tornado import web
 
-from . import gemini, keys, mlflow, ops, pages, provider_paths, usage
+from . import batches, federated, gemini, keys, mlflow, ops, pages, provider_paths, usage
 from .base import NotFoundHandler
 from .lane import HotPath
 from .login import OAuthCallbackHandler
@@ -90,6 +90,8 @@ def _patterns() -> Iterator[Rule]:
     yield from gemini.ROUTES
     yield from mlflow.ROUTES
     yield from usage.ROUTES
+    yield from batches.ROUTES
+    yield from federated.ROUTES
     yield from keys.ROUTES
     for pattern, ops_handler in ops.ROUTES:
         yield pattern, ops_handler, {}

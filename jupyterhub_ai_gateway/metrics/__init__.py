@@ -6,13 +6,22 @@
 from __future__ import annotations
 
 from .cells import Cell
-from .export import AuthCache, ConfigurationState, DeploymentState, Metrics, PoolState, Snapshot
+from .export import (
+    AuthCache,
+    BatchCounts,
+    ConfigurationState,
+    DeploymentState,
+    Metrics,
+    PoolState,
+    Snapshot,
+)
 from .families import FAMILIES, NAMESPACE, reference
 
 __all__ = [
     "FAMILIES",
     "NAMESPACE",
     "AuthCache",
+    "BatchCounts",
     "Cell",
     "ConfigurationState",
     "DeploymentState",

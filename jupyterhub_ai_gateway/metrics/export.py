@@ -66,6 +66,15 @@ class LedgerState(Protocol):
         """Say whether the database takes nothing now."""
 
 
+class BatchCounts(NamedTuple):
+    """How many batches a process works on, how many of their lines are open, and how lines ended."""
+
+    running: int
+    open_lines: int
+    answered: int
+    failed: int
+
+
 class DeploymentState(NamedTuple):
     """How one deployment fares; `failures` are all that there ever were."""
 
@@ -114,6 +123,7 @@ class Metrics:
         self._limits: Callable[[], tuple[int, int]] | None = None
         self._deployments: Callable[[], Iterable[DeploymentState]] | None = None
         self._pools: Callable[[], Iterable[PoolState]] | None = None
+        self._batches: Callable[[], BatchCounts] | None = None
 
     def cell(self, *, endpoint: str, operation: str, provider: str, model: str) -> Cell:
         """Return the cell of these labels, made when they are new: the same one after a reload.
@@ -168,6 +178,10 @@ class Metrics:
         """Show how many slots there are, and who waits for one."""
         self._pools = states
 
+    def watch_batches(self, counts: Callable[[], BatchCounts]) -> None:
+        """Show how far batches are."""
+        self._batches = counts
+
     def snapshot(self) -> Snapshot:
         """Copy what is counted now, quickly; to be written out where it does not hold up requests."""
         cells = [cell.copy() for cell in (*self._cells.values(), self._other) if _is_used(cell)]
@@ -204,6 +218,8 @@ class Metrics:
             counters, errors = self._limits()
             yield families.COUNTERS, {(): counters}
             yield families.STORE_ERRORS, {(): errors}
+        if self._batches is not None:
+            yield from _batch_singles(self._batches())
         if self._auth is not None:
             yield from _auth_singles(self._auth)
         if self._configuration is not None:
@@ -226,6 +242,12 @@ def _ledger_singles(ledger: LedgerState) -> Iterator[tuple[Family, Mapping[tuple
     yield families.LEDGER_QUEUE, {(): ledger.queued}
     yield families.LEDGER_JOURNAL, {(): ledger.journaled}
     yield families.LEDGER_AWAY, {(): float(ledger.is_away)}
+
+
+def _batch_singles(counts: BatchCounts) -> Iterator[tuple[Family, Mapping[tuple[str, ...], float]]]:
+    yield families.BATCHES, {(): counts.running}
+    yield families.BATCH_QUEUE, {(): counts.open_lines}
+    yield families.BATCH_LINES, {("ok",): counts.answered, ("failed",): counts.failed}
 
 
 def _auth_singles(auth: AuthCache) -> Iterator[tuple[Family, Mapping[tuple[str, ...], float]]]:

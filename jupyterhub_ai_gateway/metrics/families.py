@@ -178,6 +178,13 @@ COUNTERS = Family("limit_counters", GAUGE, "Counters of policies in memory; 0 wh
 STORE_ERRORS = Family(
     "limit_store_errors", COUNTER, "Times the store of limits did not answer a request's question"
 )
+BATCHES = Family("batches_running", GAUGE, "Batches that this process works on")
+BATCH_QUEUE = Family(
+    "batch_lines_in_flight", GAUGE, "Lines of batches that were begun and have no answer yet"
+)
+BATCH_LINES = Family(
+    "batch_lines", COUNTER, "Lines of batches that got an answer: ok, or failed", ("outcome",)
+)
 RELOADS = Family(
     "configuration_loads", COUNTER, "Times the configuration was read, the start included", ("result",)
 )
@@ -198,6 +205,7 @@ FAMILIES = (
     DEPLOYMENT_STATE,
     *(POOL_SLOTS, POOL_IN_USE, POOL_WAITING, POOL_WAITS, POOL_WAITED, POOL_REFUSED),
     *(LEDGER_ROWS, LEDGER_QUEUE, LEDGER_JOURNAL, LEDGER_AWAY, COUNTERS, STORE_ERRORS),
+    *(BATCHES, BATCH_QUEUE, BATCH_LINES),
     *(AUTH_ANSWERS, AUTH_TOKENS, HUB_LOOKUPS, HUB_ERRORS),
     *(RELOADS, LOADED_WELL, LOADED_AT, ENDPOINTS, SERIES, BUILD),
 )

@@ -10,6 +10,7 @@ from functools import cached_property, lru_cache
 from random import random
 
 import msgspec
+from typing_extensions import override
 
 from ..config import (
     DataClass,
@@ -43,6 +44,7 @@ from ..vocabulary import (
     COUNT_CONTENT,
     COUNT_TOKENS,
     EMBEDDINGS,
+    FEDERATED,
     GENERATE_CONTENT,
     INPUT_TOKENS,
     MESSAGES,
@@ -50,9 +52,11 @@ from ..vocabulary import (
     RESPONSES,
     Caller,
     Operation,
+    Place,
     Timeouts,
     utcnow,
 )
+from .federation import by_state
 from .fit import NO_OFFER, Needs, is_choosy, nothing_fits, rank, why_not
 from .health import Health, Healths
 from .order import RetryBudget, ordered
@@ -103,6 +107,7 @@ class Deployment:
     stream_targets: Mapping[Operation, Target] = field(default_factory=dict)
     bridges: Mapping[Operation, Bridge | VectorBridge] = field(default_factory=dict)
     estimates: frozenset[Operation] = frozenset()
+    place: Place | None = None
 
     def serves(self, operation: Operation) -> bool:
         """Say whether it can be asked for an operation, be it by translation."""
@@ -148,7 +153,8 @@ class Endpoint:
     """What callers name as `model`. `scope` is the full name of the one that it needs besides the usual.
 
     `operation` is the one of its type; `cells` count each that it serves, at its first deployment.
-    `fallbacks` stand in for it.
+    `fallbacks` stand in for it. With `is_federated` deployments that run come before those that would
+    have to be started.
     """
 
     name: str
@@ -174,6 +180,7 @@ class Endpoint:
 
     is_sticky: bool = False
     """True when it, or a stand-in, keeps conversations where they were."""
+    is_federated: bool = False
 
     def star(self, asked_model: str) -> str | None:
         """Return what the star of a pattern stands for; None where the name is no pattern."""
@@ -219,7 +226,8 @@ class Endpoint:
                 able = self._fitting(own, able, needed, left_out)
             if self.may_close:
                 able = _open(able, closed)
-            found += ordered(able, own.order, now, draw, key)
+            chosen = ordered(able, own.order, now, draw, key)
+            found += by_state(chosen, now) if self.is_federated and own is self else chosen
         if not found and closed:
             raise under_maintenance(self.name, closed, utcnow())
         if not found and left_out:
@@ -265,6 +273,7 @@ class Catalogue:
         self.data_rules = data_rules
         self.probed: frozenset[Origin] = frozenset()
         """Where else there are probes to send."""
+        self._views: dict[Place, Catalogue] = {}
 
     def __len__(self) -> int:
         return len(self._endpoints)
@@ -285,7 +294,7 @@ class Catalogue:
         `NotFound` when there is no such endpoint, as far as this caller may know; `Forbidden` without its
         scope; `RequestFault` when it is of another type.
         """
-        found = self._find(asked_model)
+        found = self._find(asked_model, operation, caller)
         if found is None and asked_model in self._splits:
             found = self.split(asked_model, caller).draw(random())  # noqa: S311 - no secret
         if found is None or not found.is_known_to(caller):
@@ -304,8 +313,13 @@ class Catalogue:
         shown = f": {', '.join(found[:20])}" if found else " of GET /v1/models"
         raise RequestFault(f"model is missing: name one of the models{shown}.", param="model")
 
-    def _find(self, name: str) -> Endpoint | None:
-        """Find an endpoint by its name, an alias, or the pattern that says most of the name."""
+    def _find(
+        self, name: str, operation: Operation | None = None, caller: Caller | None = None
+    ) -> Endpoint | None:
+        """Find an endpoint by its name, an alias, or the pattern that says most of the name.
+
+        A view of a place also finds what serves this operation for this caller by the hosts' own names.
+        """
         found = self._endpoints.get(name) or self._aliases.get(name)
         if found is not None or not self._patterns:
             return found
@@ -314,6 +328,15 @@ class Catalogue:
             if name.startswith(start) and STAR.fullmatch(name, len(start)):
                 return each
         return None
+
+    def at_place(self, place: Place) -> Catalogue:
+        """Return what is there at a place, by the hosts' own names of the models as well."""
+        found = self._views.get(place)
+        if found is None:
+            found = _Placed(each for each in map(_placed(place), self._endpoints.values()) if each)
+            if len(found) or place is FEDERATED:  # others are words of callers, and not kept
+                self._views[place] = found
+        return found
 
     @property
     def names(self) -> list[str]:
@@ -397,6 +420,40 @@ class Catalogue:
         hint = f"Did you mean {near[0]}?" if near else "GET /v1/models lists those that you may use."
         text = f"There is no model {_shown(name)} for you here. {hint}"
         return NotFound(text, slug="model_not_found", param="model")
+
+
+class _Placed(Catalogue):
+    """The endpoints of one place. They are found by the hosts' names of their models, too."""
+
+    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+        super().__init__(endpoints)
+        self._by_model: dict[str, list[Endpoint]] = {}
+        for each in self._endpoints.values():
+            for name in dict.fromkeys(own.provider.model_name for own in each.deployments):
+                if name is not None:
+                    self._by_model.setdefault(name, []).append(each)
+
+    @override
+    def _find(
+        self, name: str, operation: Operation | None = None, caller: Caller | None = None
+    ) -> Endpoint | None:
+        own = super()._find(name)
+        if operation is None or caller is None:
+            return own
+        found = [*([own] if own else []), *self._by_model.get(name, ())]
+        fitting = [each for each in found if operation in each.cells and each.is_open_to(caller)]
+        return next(iter([*fitting, *found]), None)
+
+
+def _placed(place: Place) -> Callable[[Endpoint], Endpoint | None]:
+    def view(endpoint: Endpoint) -> Endpoint | None:
+        if place == FEDERATED:
+            return replace(endpoint, is_federated=True)
+        own = tuple(each for each in endpoint.deployments if each.place == place)
+        cells = {operation: cell for each in reversed(own) for operation, cell in each.cells.items()}
+        return replace(endpoint, deployments=own, cells=cells, fallbacks=[]) if own else None
+
+    return view
 
 
 class AtProvider:
@@ -573,6 +630,7 @@ class _Builder:
             name=config.name,
             weight=config.weight,
             priority=config.priority,
+            place=config.place,
             health=self.healths.of(endpoint.name, config.name),
             cells={
                 each: self.metrics.cell(

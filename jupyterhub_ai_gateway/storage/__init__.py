@@ -6,8 +6,19 @@ Everything here blocks, and runs in threads: the ledger's writer, and one for ea
 from __future__ import annotations
 
 from .database import Database, StorageRefused, StorageUnavailable
+from .jobs import JobStore
 from .keys import KeyTable
-from .rows import AttemptRow, AuditRow, Batch, Counter, KeyRow, OverrideRow, RequestRow
+from .rows import (
+    AttemptRow,
+    AuditRow,
+    Batch,
+    Counter,
+    FileRow,
+    JobRow,
+    KeyRow,
+    OverrideRow,
+    RequestRow,
+)
 
 __all__ = [
     "AttemptRow",
@@ -15,6 +26,9 @@ __all__ = [
     "Batch",
     "Counter",
     "Database",
+    "FileRow",
+    "JobRow",
+    "JobStore",
     "KeyRow",
     "KeyTable",
     "OverrideRow",

@@ -150,3 +150,66 @@ class AuditRow(msgspec.Struct):
     action: str
     object: str
     detail: str
+
+
+class FileRow(msgspec.Struct):
+    """A file of a caller's, whose content is on disk under its `id`. `purpose` is OpenAI's word."""
+
+    id: str
+    owner: str
+    filename: str
+    purpose: str
+    bytes: int
+    created_ms: int
+    expires_ms: int
+
+
+class JobRow(msgspec.Struct):
+    """A batch.
+
+    `form` is "openai" or "first": whose paths made it. `caller` is the JSON of who did, as they were then.
+    `status` is OpenAI's word; `ending` is the one that it will have once the files are written. `url` is
+    the path that all lines name, None where each says its own; `model` is that of all lines, None for the
+    same. `input` is a file's id, or a path. `keep_s` is how long the caller wants the answers kept, `notes`
+    their metadata and `errors` what ended it, as JSON. `total` is 0 until the lines are counted.
+    `output_file` and `error_file` are the names of files that are there once `has_output` and `has_errors`
+    are true. The process `worker` has it until `lease_ms`; `epoch` counts who had it, `crashes` how often
+    that ended in a bug.
+    """
+
+    id: str
+    owner: str
+    form: str
+    caller: str
+    input: str
+    completion_window: str
+    created_ms: int
+    expires_ms: int
+    output_file: str
+    error_file: str
+    status: str = "validating"
+    ending: str | None = None
+    url: str | None = None
+    model: str | None = None
+    cluster: str | None = None
+    framework: str | None = None
+    project: str | None = None
+    output_folder: str | None = None
+    keep_s: int | None = None
+    notes: str | None = None
+    errors: str | None = None
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    begun_ms: int | None = None
+    finalizing_ms: int | None = None
+    cancelling_ms: int | None = None
+    ended_ms: int | None = None
+    has_output: bool = False
+    has_errors: bool = False
+    worker: str | None = None
+    lease_ms: int = 0
+    epoch: int = 0
+    crashes: int = 0

@@ -38,6 +38,7 @@ def json_response(status: int, document: Any, extra: str = "") -> bytes:
 class FakeHub:
     """Knows the tokens in `models`; every other token is a 403. Use it in `async with`.
 
+    `users` are those whom the service may ask for by name; None when it may ask for nobody.
     `codes` are OAuth codes and the tokens that they buy, once each.
 
     `asked` are the tokens of the requests that came in, `most_at_once` how many were open together.
@@ -48,6 +49,7 @@ class FakeHub:
     def __init__(self) -> None:
         self.models: dict[str, dict[str, Any]] = {}
         self.codes: dict[str, str] = {}
+        self.users: dict[str, dict[str, Any]] | None = None
         self.asked: list[str] = []
         self.heads: list[str] = []
         self.bodies: list[bytes] = []
@@ -145,6 +147,10 @@ class FakeHub:
             if fresh is None:
                 return json_response(400, {"error": "invalid_grant"})
             return json_response(200, {"access_token": fresh})
+        if head.startswith("GET /hub/api/users/") and self.users is not None:
+            name = head.split(" ")[1].rpartition("/")[2]
+            found = self.users.get(name)
+            return json_response(404, {"status": 404}) if found is None else json_response(200, found)
         model = self.models.get(token)
         if model is None:
             return json_response(403, {"status": 403, "message": "Forbidden"})

@@ -47,7 +47,7 @@ def running_gateway(
     file, log = folder / "gateway.yaml", folder / "gateway.log"
     file.write_text(json.dumps({"endpoints": list(endpoints), **(config or {})}))
     environment = {
-        **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
+        **{name: os.environ[name] for name in ("PATH", "PYTHONPATH", "HOME", "LANG") if name in os.environ},
         "JUPYTERHUB_API_URL": hub.hub.api_url,
         "JUPYTERHUB_API_TOKEN": hub.service_token,
         "JUPYTERHUB_SERVICE_NAME": hub.service_name,

@@ -456,7 +456,7 @@ NAME = "ai-gateway"
 ACCESS = "access:services!service=" + NAME
 FULL = "custom:" + NAME + ":full-access"
 OPERATIONS = ["models:list", "chat:create", "completions:create", "embeddings:create", "images:create",
-              "audio:create", "moderations:create", "rerank:create", "docs:read"]
+              "audio:create", "moderations:create", "rerank:create", "batches:create", "docs:read"]
 OPERATIONS = ["custom:" + NAME + ":" + operation for operation in OPERATIONS]
 CHAT = "custom:" + NAME + ":chat:create"
 c.JupyterHub.custom_scopes = {{
