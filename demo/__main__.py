@@ -49,7 +49,7 @@ def main() -> int:
             f"  Open     {url}\n"
             f"  Log in   with any name, and the password  {password}\n"
             f"  Then     run the first cell of {NOTEBOOK}\n\n"
-            f"The gateway's page is {url}services/ai-gateway/docs, the log {log}. Ctrl-C stops everything.",
+            f"The gateway's page is {url}services/ai-gateway/, the log {log}. Ctrl-C stops everything.",
             flush=True,
         )
         return hub.wait()

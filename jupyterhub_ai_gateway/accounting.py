@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Sequence
 
 from .dialects.dialect import ANTHROPIC, DIALECT_OF, GEMINI
-from .errors import Draining
+from .errors import Draining, Stopped
 from .limits import Admission, Gate
 from .storage import AttemptRow, Counter, RequestRow
 from .usage.ledger import Ledger
@@ -158,7 +158,7 @@ def _did_work(outcome: Outcome) -> bool:
     """Say whether a provider will have done something that it did not tell of."""
     if outcome.sent_at is None:
         return False
-    is_cut = outcome.slug in (CALLER_LEFT, Draining.slug)
+    is_cut = outcome.slug in (CALLER_LEFT, Draining.slug, Stopped.slug)
     return not outcome.slug or is_cut or outcome.passed_bytes > 0
 
 

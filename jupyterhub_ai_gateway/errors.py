@@ -20,6 +20,7 @@
     │   ├── UpstreamTimeout 504
     │   └── UpstreamBroken      it sent what is not an answer, or stopped in the middle
     ├── Draining 503            this process is about to stop
+    ├── Stopped 403             somebody who looks after the gateway stopped the request
     └── ConfigFault             the operator's configuration; never rendered to a caller
 
 A fault's text is written for the person who reads it; prompts, answers and keys never enter one.
@@ -226,6 +227,14 @@ class Draining(Fault):
     status = 503
     slug = "draining"
     retry = LATER
+
+
+class Stopped(Fault):
+    """Somebody who looks after the gateway stopped the request while it ran."""
+
+    status = 403
+    slug = "stopped_by_staff"
+    kind = "permission_error"
 
 
 class ConfigFault(Fault):

@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import random
-from typing import Protocol, cast
+from typing import NamedTuple, Protocol, cast
 
 import msgspec
 
@@ -48,6 +48,7 @@ from .errors import (
     LimitsUnavailable,
     QueueFull,
     RequestFault,
+    Stopped,
     Untranslatable,
     UpstreamBroken,
     UpstreamFault,
@@ -160,6 +161,22 @@ class Call:
         return GEMINI_ARRAY if self.path_streams == ARRAY else DIALECT_OF[self.operation]
 
 
+class Running(NamedTuple):
+    """A request that is being answered, without anything of its content. `took_s` is its age."""
+
+    request_id: str
+    caller: Caller
+    endpoint: str
+    operation: str
+    at_ms: int
+    took_s: float
+    is_stream: bool
+    attempts: int
+    provider: str | None
+    deployment: str | None
+    passed_bytes: int
+
+
 @dataclass(slots=True)
 class Rooms:
     """What the story needs of the house. `secret` makes the pseudonyms that providers see.
@@ -196,6 +213,7 @@ class Gateway:
         self.is_stopping = False
         """True once requests that still run are about to be cancelled."""
         self._settling: set[asyncio.Future[None]] = set()
+        self._running: dict[str, _Serving] = {}
 
     def use(self, catalogue: Catalogue) -> None:
         """Serve the calls that come from now on from this catalogue."""
@@ -226,6 +244,7 @@ class Gateway:
         cell = endpoint.cells[call.operation]
         cell.begin()
         serving = _Serving(self, rooms, call, caller, endpoint, asked, reply, outcome, told)
+        self._running[call.id] = serving
         try:
             await serving.run()
         except BaseException:
@@ -234,6 +253,7 @@ class Gateway:
             raise
         finally:
             outcome.took_s = rooms.clock() - began
+            self._running.pop(call.id, None)
             if serving.cell is not None and serving.cell is not cell:
                 cell = cell.move(serving.cell)
             cell.end(outcome.status, outcome.slug, outcome.took_s, outcome.first_byte_s, outcome.usage)
@@ -242,6 +262,19 @@ class Gateway:
                 cell.charge(outcome.cost_nanousd)
             if self._logs_requests:
                 _log_request(call, caller, endpoint, outcome)
+
+    def running(self) -> list[Running]:
+        """Return the requests that are being answered now, the oldest first."""
+        return [serving.seen() for serving in self._running.values()]
+
+    def end(self, request_id: str) -> Running | None:
+        """Stop a request, which is answered and settled as such; None when it does not run any more."""
+        serving = self._running.get(request_id)
+        if serving is None or serving.task is None or serving.is_stopped:
+            return None
+        serving.is_stopped = True
+        serving.task.cancel()
+        return serving.seen()
 
     def settle_later(self, settling: Awaitable[None]) -> None:
         """Let a store that is elsewhere know, whatever becomes of the request's own task."""
@@ -307,13 +340,34 @@ class _Serving:
     needs: Needs | None = None
     """What a deployment has to meet; None where every one does."""
     key: bytes = b""
+    is_stopped: bool = False
+    """True once staff have stopped it."""
     dialect: Dialect = field(init=False)
     """The format in which the caller is answered."""
+    task: asyncio.Task[None] | None = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.dialect = self.call.dialect
+        self.task = asyncio.current_task()
         if self.told is not None and self.told.clamped:
             self.headers.append(("x-ai-gateway-clamped-params", ", ".join(self.told.clamped)))
+
+    def seen(self) -> Running:
+        """Return what others may know of it."""
+        outcome, call = self.outcome, self.call
+        return Running(
+            request_id=call.id,
+            caller=self.caller,
+            endpoint=self.endpoint.name,
+            operation=call.operation.name,
+            at_ms=outcome.at_ms,
+            took_s=self.rooms.clock() - outcome.began,
+            is_stream=self.asked.is_stream,
+            attempts=outcome.attempts,
+            provider=outcome.provider,
+            deployment=outcome.deployment,
+            passed_bytes=outcome.passed_bytes,
+        )
 
     async def run(self) -> None:
         """Serve it; a fault is answered, and told in the outcome."""
@@ -338,8 +392,7 @@ class _Serving:
         except _CallerGone:
             return
         except asyncio.CancelledError:
-            if self.gateway.is_stopping:
-                self._fail(Draining("The gateway is restarting; please send the request again."))
+            self._cut()
             raise
         finally:
             if self.stream is not None:
@@ -368,6 +421,13 @@ class _Serving:
         if wishes is not None and wishes.session:
             return f"{self.caller.key} {wishes.session}".encode()
         return prefix_of(self.asked)
+
+    def _cut(self) -> None:
+        """Tell a caller who is still there why the request was cancelled."""
+        if self.is_stopped:
+            self._fail(_stopped())
+        elif self.gateway.is_stopping:
+            self._fail(Draining("The gateway is restarting; please send the request again."))
 
     def _demand(self) -> Demand:
         call, endpoint = self.call, self.endpoint
@@ -983,6 +1043,11 @@ async def _quietly(settling: Awaitable[None]) -> None:
         await settling
     except StoreUnavailable as error:
         log.warning("The store of limits did not take what a request used: %s", error)
+
+
+def _stopped() -> Stopped:
+    text = "Somebody who looks after this gateway stopped the request. Ask them before you send it again."
+    return Stopped(text, headers=[("x-should-retry", "false")])
 
 
 def _no_ledger() -> LimitsUnavailable:

@@ -13,6 +13,10 @@ FULL_ACCESS = "full-access"
 ADMIN = "admin"
 """The scope `custom:NAME:admin` is apart: full access does not include it."""
 
+GROUP_USAGE = "group-usage"
+"""So is `custom:NAME:group-usage`, for instructors: what groups use. Its filter `!group=` says of which
+groups, not for whom it counts."""
+
 OPERATIONS = {
     "models:list": "List the AI models on offer",
     "chat:create": "Create chat completions",
@@ -127,7 +131,8 @@ class Caller:
     `operations` are the short names of `OPERATIONS` that they may do: empty without the service's access
     scope, all of them with full access. `server_name` is None for a token that is not a notebook server's,
     "" for the default server. A key may be for some `endpoints` alone (patterns, empty for all), and for
-    single `paths` of providers, such as `post:/openai/v1/embeddings`.
+    single `paths` of providers, such as `post:/openai/v1/embeddings`. `watched_groups` are those whose use
+    they may see, besides their own.
     """
 
     kind: str
@@ -142,6 +147,7 @@ class Caller:
     server_name: str | None = None
     endpoints: tuple[str, ...] = ()
     paths: frozenset[str] = frozenset()
+    watched_groups: frozenset[str] = frozenset()
     key: str = field(init=False)
     """What limits and ledgers file this caller under, such as `user:alice`."""
 

@@ -70,7 +70,7 @@ def test_managed_service(managed: Callable[..., Config], config_file: Path) -> N
         "command": [sys.executable, "-m", "jupyterhub_ai_gateway", "--config", str(config_file)],
         "oauth_no_confirm": True,
         "oauth_client_allowed_scopes": [
-            f"custom:ai-gateway:{operation}" for operation in (*OPERATIONS, "admin")
+            f"custom:ai-gateway:{operation}" for operation in (*OPERATIONS, "admin", "group-usage")
         ],
     }
 
@@ -161,7 +161,8 @@ def test_second_call_changes_nothing(managed: Callable[..., Config], config_file
 def test_every_scope_is_defined(managed: Callable[..., Config]) -> None:
     defined = managed(endpoint_scopes={"premium": "Use what is expensive"}).JupyterHub.custom_scopes
     operations = [f"custom:ai-gateway:{operation}" for operation in OPERATIONS]
-    assert set(defined) == {FULL, *operations, PREMIUM, "custom:ai-gateway:admin"}
+    staff = {"custom:ai-gateway:admin", "custom:ai-gateway:group-usage"}
+    assert set(defined) == {FULL, *operations, PREMIUM, *staff}
     assert defined[FULL]["subscopes"] == operations  # neither the administrators' nor an endpoint's
     assert defined[PREMIUM]["description"] == "Use what is expensive"
     assert all(each["description"] for each in defined.values())

@@ -83,6 +83,11 @@ class Service:
         """Return how long ago the process was made."""
         return time.monotonic() - self._started
 
+    @property
+    def config(self) -> GatewayConfig:
+        """Return the configuration that is in use."""
+        return self._config
+
     def configuration(self) -> ConfigurationState:
         """Return what is in use."""
         return self._state

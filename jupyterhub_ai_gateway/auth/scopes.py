@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ConfigFault, Forbidden
-from ..vocabulary import FULL_ACCESS, OPERATIONS, Caller
+from ..vocabulary import FULL_ACCESS, GROUP_USAGE, OPERATIONS, Caller
 
 Model = Mapping[str, Any]
 """What the Hub's `GET /user` says of a token's owner."""
@@ -73,7 +73,9 @@ class ScopeRules:
             raise TypeError("neither a user nor a service")
         groups = tuple(model.get("groups") or ())
         held = frozenset(model.get("scopes") or ())
-        scopes = frozenset(_without_filters(held, self._filters(kind, name, groups)))
+        watch = f"{self.scope(GROUP_USAGE)}!"
+        acting = frozenset(scope for scope in held if scope.startswith(watch))
+        scopes = frozenset(_without_filters(held - acting, self._filters(kind, name, groups)))
         has_access = not self._opens.isdisjoint(held)
         token_id = model.get("token_id")
         return Caller(
@@ -86,6 +88,7 @@ class ScopeRules:
             has_access=has_access,
             token_id=token_id if isinstance(token_id, str) else None,
             server_name=_server_name(held, name) if kind == "user" else None,
+            watched_groups=frozenset(_named_groups(acting)),
         )
 
     def require(self, caller: Caller, operation: str) -> None:
@@ -147,6 +150,14 @@ def _without_filters(held: Iterable[str], mine: frozenset[str]) -> Iterable[str]
             yield scope
         elif filter_ in mine:
             yield base
+
+
+def _named_groups(scopes: Iterable[str]) -> Iterable[str]:
+    """Return the groups that scopes with a filter name; other filters say nothing here."""
+    for scope in scopes:
+        kind, _, group = scope.partition("!")[2].partition("=")
+        if kind == "group" and group:
+            yield group
 
 
 def _server_name(held: frozenset[str], owner: str) -> str | None:

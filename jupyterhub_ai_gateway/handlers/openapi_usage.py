@@ -38,11 +38,15 @@ def _path(name: str, text: str) -> Json:
 
 _WHOSE = (
     _query("user", "Whose use; `*` for everybody's. Others than yourself need the admin scope."),
-    _query("group", "The use that this group pays for. Needs the admin scope."),
+    _query("group", "The use that this group pays for. Needs `admin`, or the group's `group-usage`."),
 )
 _DAYS = (
     _query("since", "The first day, such as 2026-10-01; 30 days before `until` by default."),
     _query("until", "The last day; today by default."),
+)
+_WHAT = (
+    _query("endpoint", "Only that of this endpoint."),
+    _query("provider", "Only that of this provider."),
 )
 _BY = _query("by", f"In groups of {', '.join(GROUPINGS)}; several with commas. By day unless said.")
 _ANYTHING: Json = {"type": "object", "additionalProperties": True}
@@ -89,8 +93,36 @@ PATHS = (
             *_DAYS,
             _BY,
             *_WHOSE,
+            *_WHAT,
+            _query("model", "Only that of this model of a provider's."),
+            _query(
+                "order",
+                "The largest first, by one of these sums.",
+                {"enum": ["cost_usd", "tokens", "requests"]},
+            ),
+            _query("limit", "How many sums at most; `is_cut` says whether there are more.", INTEGER),
         ),
         thing("since until usage", since=STRING, until=STRING, usage=_LIST, total=_ANYTHING, limits=_LIST),
+    ),
+    UsagePath(
+        "get",
+        "/api/summary",
+        "getSummary",
+        ACCESS,
+        "Today, this week, this month",
+        "Your use of the last days by model and by who pays, and where each of your limits stands.",
+        (),
+        thing("caller limits", caller=_ANYTHING, limits=_LIST, usage=_ANYTHING),
+    ),
+    UsagePath(
+        "get",
+        "/api/models",
+        "listMyModels",
+        ACCESS,
+        "Models, with state and price",
+        "The models that you may use: their cards, how they fare, what they cost, and which rules count.",
+        (),
+        thing("models", models=_LIST),
     ),
     UsagePath(
         "get",
@@ -103,6 +135,8 @@ PATHS = (
             _query("limit", "How many, 50 by default.", INTEGER),
             _query("before_ms", "Only those before this time, in milliseconds since 1970.", INTEGER),
             *_WHOSE,
+            *_WHAT,
+            _query("outcome", "Only those that ended like this, such as `ok` or an error's code."),
         ),
         thing("requests", requests=_LIST),
     ),
@@ -129,6 +163,7 @@ PATHS = (
             _query("rows", "`focus` (the default) or `requests`.", {"enum": ["focus", "requests"]}),
             _query("format", "`csv` (the default) or `json`, a line each.", {"enum": ["csv", "json"]}),
             *_WHOSE,
+            *_WHAT,
         ),
         STRING,
         media_type="text/csv",
@@ -208,6 +243,27 @@ PATHS = (
         status="204",
     ),
     UsagePath(
+        "get",
+        "/api/inflight",
+        "listInflight",
+        ADMIN_SCOPE,
+        "Requests in flight",
+        "What is being answered now, the oldest first, without any content.",
+        (),
+        thing("requests count", requests=_LIST, count=INTEGER),
+    ),
+    UsagePath(
+        "delete",
+        "/api/inflight/{id}",
+        "stopRequest",
+        ADMIN_SCOPE,
+        "Stop a request",
+        "It ends with an error for its caller, is charged for what was done, and you are in the audit log.",
+        (_path("id", "Its x-request-id."), _query("reason", "Why, for the audit log.")),
+        {},
+        status="204",
+    ),
+    UsagePath(
         "post",
         "/api/keys/{name}/rotate",
         "rotateKey",
@@ -227,6 +283,30 @@ PATHS = (
         "The slots of the operator's own machines: how many, who has them, who waits, who had how much.",
         (),
         thing("pools", pools=_LIST),
+    ),
+    UsagePath(
+        "get",
+        "/api/standing",
+        "listStanding",
+        ADMIN_SCOPE,
+        "Who is near a limit",
+        "Of the rules that somebody has come under lately, those that are used up most. With `group-usage` "
+        "those of one's groups.",
+        (
+            _query("percent", "Only those used up to this part at least; 50 by default.", INTEGER),
+            _query("limit", "How many, 50 by default.", INTEGER),
+        ),
+        thing("limits count", limits=_LIST, count=INTEGER, rules=INTEGER),
+    ),
+    UsagePath(
+        "get",
+        "/api/configuration",
+        "getConfiguration",
+        ADMIN_SCOPE,
+        "The configuration in use",
+        "Endpoints and policies in use, no secret or address, and whether the newest file is good.",
+        (),
+        thing("loaded_at endpoints policies", loaded_at=STRING, endpoints=_LIST, policies=_LIST),
     ),
     UsagePath(
         "get",

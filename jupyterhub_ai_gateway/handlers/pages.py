@@ -1,31 +1,30 @@
-"""What a browser opens: the documentation page, its assets, the document behind it, and the way there.
+"""What a browser opens: the pages, their assets, and the document behind the documentation.
 
-Settings of the application that are read: `site`, and by the page itself `hub_auth` (see `login`).
+What the pages show they ask of the API themselves, so nobody waits for a page. Settings of the application
+that are read: `site`, `look`, and by the pages themselves `hub_auth` (see `login`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from http.client import responses
 from pathlib import Path
 from typing import Any
 
 from tornado import web
 from typing_extensions import override
 
-from ..vocabulary import ADMIN
+from ..errors import Fault
+from ..vocabulary import ADMIN, GROUP_USAGE
 from .base import BaseHandler
 from .login import PageHandler, accepts_html
+from .look import Look, content_security_policy
 from .openapi import OAuthUrls, document
 from .ops import OpsHandler
 
 STATIC = Path(__file__).parent / "static"
-TEMPLATES = Path(__file__).parent / "templates"
-
-CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-)
-"""The page runs and loads what this package ships, and speaks to this gateway alone."""
+CONTENT_SECURITY_POLICY = content_security_policy("/hub/")
+"""That of a page where the Hub is on the same host."""
 
 _CONTENT_TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -75,16 +74,87 @@ def site_of(handler: web.RequestHandler) -> Site:
     return site
 
 
-class RootHandler(OpsHandler):
-    """`/`: browsers go on to the page, programs (and the Hub's health check) get directions."""
+class HubPage(PageHandler):
+    """A page in the Hub's look: its `template`, its `script`, and its name among the pages."""
+
+    template = ""
+    script = ""
+    page = ""
 
     @override
     def get(self) -> None:
+        """Write the page; its script asks the API for the rest."""
+        self.guard()
         site = site_of(self)
+        look: Look = self.settings.setdefault("look", Look(site.hub_url))
+        caller, rules = self.caller, self.hub_auth.resolver.rules
+        is_admin = rules.scope(ADMIN) in caller.scopes
+        watches_all = is_admin or rules.scope(GROUP_USAGE) in caller.scopes
+        self.finish(
+            look.render(
+                self.template,
+                user=caller.name,
+                is_hub_admin=caller.is_admin,
+                site=site,
+                asset=site.asset_url,
+                xsrf=self.xsrf_token.decode(),
+                page=self.page,
+                script=self.script,
+                is_admin=is_admin,
+                watches_all=watches_all,
+                watched_groups=sorted(caller.watched_groups),
+                is_staff=watches_all or bool(caller.watched_groups),
+                operations=caller.operations,
+            )
+        )
+
+    @override
+    def write_fault(self, fault: Fault) -> None:
+        """Tell a person who is logged in what went wrong, with the way back; others as any page does."""
+        if not (self.current_user and accepts_html(self.request)):
+            super().write_fault(fault)
+            return
+        self.guard()
+        site = site_of(self)
+        look: Look = self.settings.setdefault("look", Look(site.hub_url))
+        self.set_header("Content-Type", "text/html; charset=UTF-8")
+        self.finish(
+            look.render(
+                "fault.html",
+                user=self.caller.name,
+                is_hub_admin=self.caller.is_admin,
+                site=site,
+                asset=site.asset_url,
+                fault=fault,
+                reason=responses.get(fault.status, "Error"),
+            )
+        )
+
+    def guard(self) -> None:
+        """Set the headers that keep a page to itself."""
+        self.set_header("Content-Security-Policy", content_security_policy(site_of(self).hub_url))
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("Referrer-Policy", "same-origin")
+        self.set_header("X-Content-Type-Options", "nosniff")
+
+
+class RootHandler(HubPage):
+    """`/`: a person's first page; programs, and the Hub's health check, get directions without a login."""
+
+    template, script, page = "home.html", "home.js", "home"
+
+    @override
+    async def prepare(self) -> None:
         self.set_header("Vary", "Accept")
         if accepts_html(self.request):
-            self.redirect(f"{site.prefix}docs")
+            await super().prepare()
+
+    @override
+    def get(self) -> None:
+        if accepts_html(self.request):
+            super().get()
             return
+        site = site_of(self)
         self.finish(
             {
                 "name": site.title,
@@ -95,6 +165,37 @@ class RootHandler(OpsHandler):
             }
         )
 
+    @override
+    def head(self) -> None:
+        """Answer as GET; the server leaves out the body."""
+        self.get()
+
+
+class PlaygroundHandler(HubPage):
+    """`/playground`: talk with a model. Nothing is stored."""
+
+    template, script, page = "playground.html", "playground.js", "playground"
+
+
+class UsagePageHandler(HubPage):
+    """`/usage`: what the person used and what is left; for holders of the admin scope also of others."""
+
+    template, script, page = "usage.html", "usage.js", "usage"
+
+
+class StaffHandler(HubPage):
+    """`/staff`: for holders of the admin scope, and for instructors as far as their groups go."""
+
+    template, script, page = "staff.html", "staff.js", "staff"
+
+    @override
+    def get(self) -> None:
+        rules = self.hub_auth.resolver.rules
+        is_watching = self.caller.watched_groups or rules.scope(GROUP_USAGE) in self.caller.scopes
+        if not is_watching:
+            rules.require_scope(self.caller, rules.scope(ADMIN))
+        super().get()
+
 
 class OpenAPIHandler(OpsHandler):
     """`/openapi.json`: for everybody, as it names nothing but what can be asked."""
@@ -104,40 +205,10 @@ class OpenAPIHandler(OpsHandler):
         self.finish(site_of(self).openapi())
 
 
-class DocsHandler(PageHandler):
-    """`/docs`: the interactive page, for people who are logged in and may read it."""
+class DocsHandler(HubPage):
+    """`/docs`: the interactive page over the API."""
 
-    operation = "docs:read"
-
-    template = "docs.html"
-
-    @override
-    def get(self) -> None:
-        """Write the page; its script asks the API for the rest."""
-        self.set_header("Content-Security-Policy", CONTENT_SECURITY_POLICY)
-        self.set_header("Cache-Control", "no-store")
-        self.set_header("Referrer-Policy", "same-origin")
-        self.set_header("X-Content-Type-Options", "nosniff")
-        site = site_of(self)
-        rules = self.hub_auth.resolver.rules
-        self.render(
-            self.template,
-            site=site,
-            asset=site.asset_url,
-            user=self.caller.name,
-            is_admin=rules.scope(ADMIN) in self.caller.scopes,
-            xsrf=self.xsrf_token.decode(),
-        )
-
-    @override
-    def get_template_path(self) -> str:
-        return str(TEMPLATES)
-
-
-class UsagePageHandler(DocsHandler):
-    """`/usage`: what the person used and what is left; for holders of the admin scope also of others."""
-
-    template = "usage.html"
+    template, script, page = "docs.html", "docs.js", "docs"
 
 
 class AssetHandler(BaseHandler, web.StaticFileHandler):
@@ -147,6 +218,8 @@ class AssetHandler(BaseHandler, web.StaticFileHandler):
     def set_extra_headers(self, path: str) -> None:
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Content-Security-Policy", "default-src 'none'")
+        if "v" not in self.request.arguments:  # imported by a script: asked for anew, seldom sent anew
+            self.set_header("Cache-Control", "no-cache")
 
     @override
     def get_content_type(self) -> str:
@@ -166,6 +239,8 @@ ROUTES: tuple[tuple[str, type[web.RequestHandler], dict[str, Any]], ...] = (
     ("", RootHandler, {}),
     ("docs", DocsHandler, {}),
     ("usage", UsagePageHandler, {}),
+    ("playground", PlaygroundHandler, {}),
+    ("staff", StaffHandler, {}),
     ("openapi.json", OpenAPIHandler, {}),
     (r"static/([a-z]+\.[a-z]+)", AssetHandler, {"path": str(STATIC)}),
     (r"favicon\.ico", FaviconHandler, {"path": str(STATIC)}),

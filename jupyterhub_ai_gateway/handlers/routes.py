@@ -12,7 +12,7 @@ from typing import Any
 
 from tornado import web
 
-from . import batches, federated, gemini, keys, mlflow, ops, pages, provider_paths, usage
+from . import batches, federated, gemini, keys, mine, mlflow, ops, pages, provider_paths, staff, usage
 from .base import NotFoundHandler
 from .lane import HotPath
 from .login import OAuthCallbackHandler
@@ -89,10 +89,12 @@ def _patterns() -> Iterator[Rule]:
         yield re.escape(path[1:]), InvocationHandler, {"operation": operation}
     yield from gemini.ROUTES
     yield from mlflow.ROUTES
+    yield from mine.ROUTES
     yield from usage.ROUTES
     yield from batches.ROUTES
     yield from federated.ROUTES
     yield from keys.ROUTES
+    yield from staff.ROUTES
     for pattern, ops_handler in ops.ROUTES:
         yield pattern, ops_handler, {}
     yield from pages.ROUTES

@@ -1,4 +1,4 @@
-"""What was used, and what is left: everyone's own, and for holders of the admin scope everybody's.
+"""What was used, and what is left: everyone's own, for instructors their groups', for staff everybody's.
 
 Nothing here shows what anybody asked or was answered: the ledger does not have it. Settings of the
 application that are read: `accounts`, and what `openai` names.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal, InvalidOperation
 from itertools import islice
@@ -22,7 +22,7 @@ from typing_extensions import override
 from ..auth import TokenResolver
 from ..config.model import RESOURCES
 from ..errors import LimitsUnavailable, NotFound, RequestFault
-from ..limits import Gate, QuotaRule, StoreUnavailable
+from ..limits import Gate, QuotaRule, StoreUnavailable, Take
 from ..router import Deployment, Endpoint
 from ..scheduling import Pools
 from ..storage import AuditRow, Database, OverrideRow, StorageUnavailable
@@ -39,13 +39,15 @@ from ..usage.reports import (
     time_text,
     usage_row,
 )
-from ..vocabulary import ADMIN, Caller
+from ..vocabulary import ADMIN, GROUP_USAGE, Caller
+from .looks import Looks, subject_of
 from .openai import LIST_MODELS, CallerHandler
 
 T = TypeVar("T")
 
 MAX_DAYS = 3660
 MAX_LISTED = 500
+MAX_SUMS = 10_000
 MAX_OVERRIDE_DAYS = 400
 _FLUSH_S = 2.0
 _encode = msgspec.json.Encoder(decimal_format="number").encode
@@ -99,16 +101,46 @@ class AccountHandler(CallerHandler):
         resolver: TokenResolver = self.settings["resolver"]
         resolver.rules.require_scope(self.caller, resolver.rules.scope(ADMIN))
 
+    def watches(self, group: str | None) -> bool:
+        """Say whether the caller may see what members of a group use as such; None is all of everybody."""
+        if self.is_admin:
+            return True
+        resolver: TokenResolver = self.settings["resolver"]
+        if resolver.rules.scope(GROUP_USAGE) in self.caller.scopes:
+            return True
+        return group is not None and group in self.caller.watched_groups
+
     def whose(self) -> dict[str, str]:
-        """Return whose use is asked for, as columns: one's own, unless an admin names others, or all."""
+        """Return whose use is asked for, as columns: one's own, unless staff name others, or all."""
         user, group = self.get_query_argument("user", None), self.get_query_argument("group", None)
-        if user in (None, self.caller.name, self.caller.key) and group is None:
-            return {"caller": self.caller.key}
-        self.require_admin()
-        where = {} if user in (None, "*") else {"caller": user if ":" in user else f"user:{user}"}
-        if group not in (None, "*"):
+        is_own = user in (self.caller.name, self.caller.key) or (user is None and group is None)
+        group = None if group == "*" else group
+        if not is_own and not self.watches(group):
+            self.require_admin()  # says what is missing
+        where = {}
+        if is_own:
+            where["caller"] = self.caller.key
+        elif user is not None and user != "*":
+            where["caller"] = user if ":" in user else f"user:{user}"
+        if group is not None:
             where["charged_group"] = group
         return where
+
+    async def note_look(self, where: Mapping[str, str], action: str = "usage.view") -> None:
+        """Write down that somebody looks at the use of others."""
+        if where.get("caller") == self.caller.key:
+            return
+        looks: Looks = self.settings.setdefault("looks", Looks())
+        subject, now_ms = subject_of(where), _now_ms()
+        if looks.is_new(self.caller.key, action, subject, now_ms):
+            database = self.database
+            audit = AuditRow(now_ms, self.caller.key, action, subject, "{}")
+            await self.ask_ledger(lambda: database.note(audit))
+
+    def filters(self, *names: str) -> dict[str, str]:
+        """Return what else of a request is asked for, as columns."""
+        asked = {name: self.get_query_argument(name, None) for name in names}
+        return {name: text for name, text in asked.items() if text is not None}
 
     def days(self) -> tuple[str, str]:
         """Return the first and the last day that is asked for; by default the last 30."""
@@ -176,38 +208,62 @@ class UsageHandler(AccountHandler):
     async def get(self) -> None:
         since, until = self.days()
         where = self.whose()
+        is_own = where == {"caller": self.caller.key}
+        where |= self.filters("endpoint", "provider", "model")
+        order, limit = self._order(), self.number("limit", MAX_SUMS, MAX_SUMS)
         names = [name for name in self.get_query_argument("by", "day").split(",") if name]
         unknown = [name for name in names if name not in GROUPINGS]
         if unknown:
             raise RequestFault(f"by must be of {', '.join(GROUPINGS)}.", param="by")
         by = [GROUPINGS[name] for name in names]
         database = self.database
-        rows = await self.ask_ledger(lambda: database.usage(since=since, until=until, by=by, where=where))
+        await self.note_look(where)
+        rows = await self.ask_ledger(
+            lambda: database.usage(since=since, until=until, by=by, where=where, order=order, limit=limit)
+        )
         total = await self.ask_ledger(lambda: database.usage(since=since, until=until, by=(), where=where))
         answer: dict[str, Any] = {
             "since": since,
             "until": until,
             "usage": [usage_row(row) for row in rows],
             "total": usage_row(total[0]) if total else None,
+            "is_cut": len(rows) == limit,
         }
-        if where == {"caller": self.caller.key}:
+        if is_own:
             answer["limits"] = await self._limits()
         self.write_json(answer)
 
+    def _order(self) -> str | None:
+        name = self.get_query_argument("order", None)
+        if name is not None and name not in ORDERS:
+            raise RequestFault(f"order must be of {', '.join(ORDERS)}.", param="order")
+        return ORDERS[name] if name else None
+
     async def _limits(self) -> list[dict[str, Any]]:
-        gate = self.accounts.gate
-        names = [endpoint.name for endpoint in self.gateway.catalogue.open_to(self.caller)]
-        standing = gate.standing(self.caller, names)
-        takes = [take for _, take in standing]
-        try:
-            used = gate.counters.used(takes, gate.now_ms())
-            amounts: tuple[int | None, ...] = used if isinstance(used, tuple) else await used
-        except StoreUnavailable:
-            amounts = (None,) * len(takes)
-        return [
-            limit_of(rule, take.limit, amount, take.expires_ms)
-            for (rule, take), amount in zip(standing, amounts, strict=True)
-        ]
+        return await limits_of(self.accounts.gate, self.caller, self.gateway.catalogue.open_to(self.caller))
+
+
+ORDERS = {"cost_usd": "cost_nanousd", "tokens": "tokens", "requests": "requests"}
+"""By what sums can be ordered, and the ledger's name of it."""
+
+
+async def limits_of(gate: Gate, caller: Caller, endpoints: Sequence[Endpoint]) -> list[dict[str, Any]]:
+    """Describe every rule that counts for a caller, and where it stands."""
+    standing = gate.standing(caller, [endpoint.name for endpoint in endpoints])
+    amounts = await used_of(gate, [take for _, take in standing])
+    return [
+        limit_of(rule, take.limit, amount, take.expires_ms)
+        for (rule, take), amount in zip(standing, amounts, strict=True)
+    ]
+
+
+async def used_of(gate: Gate, takes: Sequence[Take]) -> tuple[int | None, ...]:
+    """Return what was used of rules; None where their store does not answer."""
+    try:
+        used = gate.counters.used(takes, gate.now_ms())
+        return used if isinstance(used, tuple) else await used
+    except StoreUnavailable:
+        return (None,) * len(takes)
 
 
 def limit_of(rule: QuotaRule, limit: int, used: int | None, resets_ms: int) -> dict[str, Any]:
@@ -235,11 +291,12 @@ class RequestsHandler(AccountHandler):
 
     @override
     async def get(self) -> None:
-        where = self.whose()
+        where = self.whose() | self.filters("endpoint", "provider", "outcome")
         before = self.get_query_argument("before_ms", None)
         before_ms = None if before is None else self.number("before_ms", 0, 10**15)
         limit = self.number("limit", 50, MAX_LISTED)
         database = self.database
+        await self.note_look(where)
         rows = await self.ask_ledger(
             lambda: database.requests(where=where, before_ms=before_ms, limit=limit)
         )
@@ -253,8 +310,9 @@ class RequestHandler(AccountHandler):
     async def get(self, request_id: str) -> None:
         database = self.database
         row = await self.ask_ledger(lambda: database.request(request_id))
-        if row is None or not (row["caller"] == self.caller.key or self.is_admin):
+        if row is None or not (row["caller"] == self.caller.key or self.watches(row["charged_group"])):
             raise NotFound("There is no request of this name.", slug="request_not_found")
+        await self.note_look({"caller": row["caller"]})
         self.write_json(explained(row))
 
 
@@ -264,12 +322,13 @@ class ExportHandler(AccountHandler):
     @override
     async def get(self) -> None:
         since, until = self.days()
-        where = self.whose()
+        where = self.whose() | self.filters("endpoint", "provider")
         kind = self.get_query_argument("rows", "focus")
         format_ = self.get_query_argument("format", "csv")
         if kind not in ("focus", "requests") or format_ not in ("csv", "json"):
             raise RequestFault("rows must be focus or requests, format must be csv or json.")
         database = self.database
+        await self.note_look(where, "usage.export")
         if kind == "focus":
             by = list(GROUPINGS.values())
             found = await self.ask_ledger(

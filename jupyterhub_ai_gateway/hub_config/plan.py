@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ..errors import ConfigFault
-from ..vocabulary import ADMIN, FULL_ACCESS, OPERATIONS
+from ..vocabulary import ADMIN, FULL_ACCESS, GROUP_USAGE, OPERATIONS
 
 CLIENTS = ("openai", "anthropic", "gemini", "mlflow")
 """Whose variables we know; each was read in the client's own source and tried, 2026-11.
@@ -87,7 +87,9 @@ class Plan:
 
     def _check_scopes(self) -> None:
         for scope in self.endpoint_scopes:
-            if scope in (*OPERATIONS, FULL_ACCESS, ADMIN) or not re.fullmatch(ENDPOINT_SCOPE, scope):
+            if scope in (*OPERATIONS, FULL_ACCESS, ADMIN, GROUP_USAGE) or not re.fullmatch(
+                ENDPOINT_SCOPE, scope
+            ):
                 problem = "must be short names of your own, of a to z, 0 to 9, _, - and :"
                 raise fault("endpoint_scopes", f"{problem}; found {scope!r}")
         known = (FULL_ACCESS, *OPERATIONS, *self.endpoint_scopes)
@@ -127,8 +129,11 @@ class Plan:
         operations = {self.full(scope): {"description": text} for scope, text in OPERATIONS.items()}
         whole = {"description": "Use every operation of the AI gateway", "subscopes": list(operations)}
         own = {self.full(scope): {"description": text} for scope, text in self.endpoint_scopes.items()}
-        admin = {"description": "Look after the AI gateway"}
-        return {self.full(FULL_ACCESS): whole, **operations, **own, self.full(ADMIN): admin}
+        staff = {
+            self.full(ADMIN): {"description": "Look after the AI gateway"},
+            self.full(GROUP_USAGE): {"description": "See what groups use of the AI gateway"},
+        }
+        return {self.full(FULL_ACCESS): whole, **operations, **own, **staff}
 
     def granted(self) -> list[str]:
         """Return what the users get: nothing when there are no scopes."""
@@ -140,7 +145,7 @@ class Plan:
 
     def asked_by_pages(self) -> list[str]:
         """Return what the token of a browser on our pages asks for; cut in the same way."""
-        return [self.full(scope) for scope in (*OPERATIONS, *self.endpoint_scopes, ADMIN)]
+        return [self.full(scope) for scope in (*OPERATIONS, *self.endpoint_scopes, ADMIN, GROUP_USAGE)]
 
 
 def command(config_file: str | Path | None, arguments: Sequence[str]) -> tuple[str, ...]:

@@ -163,6 +163,11 @@ class Gate:
                     found.setdefault(rule.key, rule)
         return [(rule, _take(rule, 0, now_ms)) for rule in found.values()]
 
+    def all_standing(self) -> list[tuple[QuotaRule, Take]]:
+        """Return every rule that somebody has come under lately, to ask for its use."""
+        now_ms = self.now_ms()
+        return [(rule, _take(rule, 0, now_ms)) for rule in self.book.made()]
+
     # What the endpoint's own limit says
 
     def _bucket(self, demand: Demand, limit: LimitConfig) -> Verdict | Awaitable[Verdict]:

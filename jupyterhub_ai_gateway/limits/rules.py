@@ -73,6 +73,11 @@ class QuotaRule:
         window_s = length_ms / 1000 if length_ms else None
         set_(self, "policy", policy_text(self.name, self.resource, self.limit, window_s))
 
+    @property
+    def subject(self) -> str:
+        """Return whose counter it is, such as `user:alice`, `group:physics`, `group:physics user:bob`."""
+        return self.key.partition("#")[2]
+
     def covers(self, endpoint: str) -> bool:
         """Say whether an endpoint is under this rule."""
         return _matches(self.endpoints, endpoint)
@@ -109,6 +114,7 @@ class RuleBook:
         )
         self._fresh_until_ms = 0
         self._valid: tuple[PolicyConfig, ...] = ()
+        self._made: dict[str, QuotaRule] = {}
 
     def __len__(self) -> int:
         return len(self._known)
@@ -154,6 +160,10 @@ class RuleBook:
             known = self._known[key] = self._worked_out(caller, endpoint, project)
         return known
 
+    def made(self) -> list[QuotaRule]:
+        """Return every rule that somebody has come under since the policies changed, a counter's once."""
+        return list(self._made.values())
+
     def _begin_anew(self) -> None:
         """Choose the policies that are valid now, and forget what was made of others."""
         now_ms = self._now_ms()
@@ -169,6 +179,7 @@ class RuleBook:
         self._valid = tuple(valid)
         self._fresh_until_ms = min(ends)
         self._known.clear()
+        self._made.clear()
 
     def _validity(self, policy: PolicyConfig) -> tuple[int, int]:
         start = 0 if policy.starts is None else span_ms(policy.starts, policy.starts, self._zone)[0]
@@ -185,6 +196,8 @@ class RuleBook:
             if subject is not None:
                 quotas.setdefault(f"{_identity(policy)}#{subject}", []).append(policy)
         rules = [self._rule(key, policies, caller, payer) for key, policies in quotas.items()]
+        if len(self._made) < MAX_REMEMBERED:
+            self._made.update((rule.key, rule) for rule in rules)
         return payer, tuple(rules)
 
     def _rule(self, key: str, policies: list[PolicyConfig], caller: Caller, payer: str | None) -> QuotaRule:

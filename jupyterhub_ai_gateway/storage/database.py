@@ -53,6 +53,7 @@ class Database:
     def __init__(self, url: str, *, day_of: Callable[[int], str], path: str = "ledger.url") -> None:
         self._url = _checked_url(url, path)
         self._path = path
+        self._day_of = day_of
         self._rollups = Rollups(day_of)
         self._insert: Callable[..., Any] = (
             sqlite.insert if self._url.get_backend_name() == "sqlite" else postgresql.insert
@@ -178,16 +179,21 @@ class Database:
         until: str,
         by: Sequence[str],
         where: Mapping[str, str],
+        order: str | None = None,
         limit: int = 10_000,
     ) -> list[dict[str, Any]]:
-        """Add up days from `since` to `until`, both included, in groups of `by`: "day" or a dimension."""
+        """Add up days from `since` to `until`, both included, in groups of `by`: "day" or a dimension.
+
+        The largest come first where `order` names a sum (`tokens` is input and output).
+        """
         table = tables.usage_day
         groups = [table.c[name] for name in by]
         sums = [sa.func.sum(table.c[name]).label(name) for name in tables.SUMS]
         query = sa.select(*groups, *sums).where(table.c.day >= since, table.c.day <= until)
         for name, value in where.items():
             query = query.where(table.c[name] == value)
-        query = query.group_by(*groups).order_by(*groups).limit(limit)
+        largest = [] if order is None else [_summed(order).desc()]
+        query = query.group_by(*groups).order_by(*largest, *groups).limit(limit)
         with self._connection() as connection:
             found = [dict(row._mapping) for row in connection.execute(query)]
         return [_numbers(row) for row in found if row["requests"] is not None]  # a sum of no rows is null
@@ -263,6 +269,15 @@ class Database:
         with self._connection() as connection:
             return [OverrideRow(**row._mapping) for row in connection.execute(query.limit(10_000))]
 
+    def note(self, audit: AuditRow) -> None:
+        """Write down what somebody with rights did."""
+        with self._connection() as connection:
+            connection.execute(sa.insert(tables.audit).values(_columns(audit)))
+
+    def day_of(self, at_ms: int) -> str:
+        """Return the day of the ledger that a time belongs to."""
+        return self._day_of(at_ms)
+
     def audit_log(self, *, limit: int = 100) -> list[AuditRow]:
         """Return what staff did, newest first."""
         table = tables.audit
@@ -317,6 +332,14 @@ class Database:
 def new_id(prefix: str) -> str:
     """Return a name that nobody else has."""
     return f"{prefix}_{uuid.uuid4().hex}"
+
+
+def _summed(name: str) -> Any:
+    """Return what to order by: one of the sums, or all tokens."""
+    columns = tables.usage_day.c
+    if name == "tokens":
+        return sa.func.sum(columns.input_tokens + columns.output_tokens)
+    return sa.func.sum(columns[name])
 
 
 def _columns(row: msgspec.Struct) -> dict[str, Any]:

@@ -16,6 +16,27 @@ EVERYTHING = set(OPERATIONS)
 
 
 @pytest.mark.parametrize(
+    ("scopes", "groups", "is_everywhere"),
+    [
+        (["custom:ai-gateway:group-usage!group=physics"], {"physics"}, False),
+        # Being in the group makes the filter no wider
+        (["custom:ai-gateway:group-usage!group=ai"], {"ai"}, False),
+        (["custom:ai-gateway:group-usage!user=alice"], set(), False),
+        (["custom:ai-gateway:group-usage!service=ai-gateway"], set(), False),
+        (["custom:other:group-usage!group=physics"], set(), False),
+        (["custom:ai-gateway:group-usage"], set(), True),
+        (["custom:ai-gateway:admin!group=physics"], set(), False),
+    ],
+)
+def test_a_filter_of_group_usage_says_which_groups(
+    scopes: list[str], groups: set[str], is_everywhere: bool
+) -> None:
+    caller = RULES.caller(user_model("alice", ACCESS, *scopes, groups=("ai",)))
+    assert caller.watched_groups == groups
+    assert (RULES.scope("group-usage") in caller.scopes) is is_everywhere
+
+
+@pytest.mark.parametrize(
     ("scopes", "operations"),
     [
         ([ACCESS, CHAT], {"chat:create"}),

@@ -9,10 +9,12 @@ import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from fakes.hub import ACCESS, FakeHub, user_model
 from integration.hub import GatewayHub
+from jupyterhub._data import DATA_FILES_PATH
 from tornado import web
 from tornado.httpserver import HTTPServer
 from tornado.netutil import bind_sockets
@@ -217,6 +219,11 @@ class Stub:
             (PREFIX + "v1/models", Models, shared),
             (PREFIX + "v1/chat/completions", Chat, shared),
             (PREFIX + "v1/embeddings", Embeddings, shared),
+        ]
+        data = Path(DATA_FILES_PATH) / "static"
+        routes += [
+            (r"/hub/static/(.*)", web.StaticFileHandler, {"path": str(data)}),
+            (r"/hub/logo", web.RedirectHandler, {"url": "/hub/static/images/jupyterhub-80.png"}),
         ]
         return web.Application(
             routes,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from integration.gateway import running_gateway
 from integration.hub import GatewayHub, start_gateway_hub
 from served import KEY, endpoint
 
+from .audit import keep
 from .chromium import CHROMEDRIVER, CHROMIUM, Browser, chromium
 from .test_docs_on_hub import log_in
 
@@ -80,28 +80,22 @@ def opened(browser: Browser, hub: GatewayHub, name: str) -> None:
     browser.console()
 
 
-def keep(browser: Browser, name: str) -> None:
-    """Keep a picture where somebody asked for them."""
-    if folder := os.environ.get("SCREENSHOTS"):
-        browser.driver.save_screenshot(str(Path(folder) / f"{name}.png"))
-
-
 def test_a_person_sees_what_they_used_and_what_is_left(browser: Browser, hub: GatewayHub) -> None:
     opened(browser, hub, "alice")
     totals = browser.text("#totals").splitlines()
     assert totals == ["Requests", "4", "Input tokens", "600", "Output tokens", "300", "Cost", "$1.80"]
     limits = browser.text("#limits")
     assert "100 of 1,000 tokens per day left" in limits
-    assert "$0.20 of $2.00 cost per month left" in limits
+    assert "$0.20 of $2.00 per month left" in limits
     assert "0 of 3 requests per hour left" in limits
     assert "Whole again in" in limits
     assert len(browser.driver.find_elements("css selector", ".limit.low")) == 3
-    assert len(browser.driver.find_elements("css selector", "rect.bar-of-day")) == 30
+    assert len(browser.driver.find_elements("css selector", "#chart g.day")) == 30
     outcomes = browser.driver.find_elements("css selector", "#requests td:nth-child(3)")
     assert [each.text for each in outcomes] == ["insufficient_quota", "ok", "ok", "ok"]
     browser.click("#requests tbody tr:last-child button")
-    explained = browser.wait_text("#explained", "This request")
-    assert "chat → gpt-4o-mini" in explained
+    explained = browser.wait_text("dialog", "This request")
+    assert "chat → openai → gpt-4o-mini" in explained
     assert "daily, budget, pace" in explained
     assert "price by configuration" in explained
     keep(browser, "usage-light")
@@ -113,9 +107,7 @@ def test_time_and_measure_are_chosen(browser: Browser, hub: GatewayHub) -> None:
     opened(browser, hub, "alice")
     browser.choose("#days", "7 days")
     browser.choose("#measure", "Requests")
-    browser._wait().until(
-        lambda _: len(browser.driver.find_elements("css selector", "rect.bar-of-day")) == 7
-    )
+    browser._wait().until(lambda _: len(browser.driver.find_elements("css selector", "#chart g.day")) == 7)
     assert "Requests by day" in (browser.find("#chart svg").get_attribute("aria-label") or "")
     browser.click("details summary")
     assert "4" in browser.text("#by-day")

@@ -126,11 +126,40 @@ async def test_root_answers_the_hub_s_health_check_without_asking_the_hub() -> N
         assert service.hub.asked == []
 
 
-async def test_root_leads_browsers_to_the_page() -> None:
+async def test_root_is_the_first_page_of_a_person() -> None:
     async with running() as service:
         reply = await service.get("", NAVIGATE)
-        assert (reply.status, reply.headers["Location"]) == (302, PREFIX + "docs")
-        assert service.hub.asked == []
+        assert reply.status == 302
+        assert urlsplit(reply.headers["Location"]).path == "/hub/api/oauth2/authorize"
+        reply = await service.get("", NAVIGATE, "alices")
+        assert reply.status == 200
+        assert "Your models" in reply.text
+        assert reply.headers["Vary"] == "Accept"
+
+
+async def test_page_of_staff_is_theirs() -> None:
+    async with running() as service:
+        scopes = [ACCESS, "custom:ai-gateway:docs:read"]
+        watch = "custom:ai-gateway:group-usage!group=<b>'physics'</b>"
+        service.hub.models["roots"] = user_model("root", *scopes, "custom:ai-gateway:admin")
+        service.hub.models["iras"] = user_model("ira", *scopes, watch)
+        refused = await service.get("staff", NAVIGATE, "alices")
+        assert refused.status == 403
+        assert "custom:ai-gateway:admin" in refused.text
+        assert ">Staff<" not in (await service.get("docs", NAVIGATE, "alices")).text
+        for token, staff, groups in (("roots", "admin", ["*"]), ("iras", "groups", ["<b>'physics'</b>"])):
+            reply = await service.get("staff", NAVIGATE, token)
+            meta = {found.get("name"): found.get("content") for found in Elements(reply.text).all("meta")}
+            assert meta["gateway-staff"] == staff
+            assert json.loads(meta["gateway-groups"] or "") == groups
+            assert not Elements(reply.text).all("b")
+
+
+async def test_policy_names_the_hub_where_it_is_another_host() -> None:
+    async with running(hub_url="https://hub.example.org/hub/") as service:
+        policy = (await service.get("docs", NAVIGATE, "alices")).headers["Content-Security-Policy"]
+        assert "style-src 'self' https://hub.example.org;" in policy
+        assert "connect-src 'self';" in policy
 
 
 async def test_page_needs_a_login() -> None:
@@ -188,14 +217,16 @@ async def test_page_has_nothing_inline_and_nothing_from_elsewhere() -> None:
         loaded = [*elements.values("script", "src"), *elements.values("link", "href")]
         loaded += elements.values("img", "src")
         assert len(loaded) >= 4
-        assert all((url or "").startswith(PREFIX + "static/") for url in loaded)
+        assert all(
+            (url or "").startswith((PREFIX + "static/", "/hub/static/", "/hub/logo")) for url in loaded
+        )
 
 
 async def test_name_of_a_person_is_no_markup() -> None:
     async with running(title="<script>", description="</p><script>") as service:
         reply = await service.get("docs", NAVIGATE, "hostiles")
         assert all("src" in script for script in Elements(reply.text).all("script"))
-        assert "&quot;&gt;&lt;script&gt;" in reply.text
+        assert "&#34;&gt;&lt;script&gt;" in reply.text
 
 
 async def test_first_cell_keeps_its_lines() -> None:
@@ -204,13 +235,30 @@ async def test_first_cell_keeps_its_lines() -> None:
         assert "create(\n    model=&quot;chat&quot;,\n" in reply.text.replace('"', "&quot;")
 
 
+@pytest.mark.parametrize("page", ["", "docs", "usage", "playground", "staff"])
+async def test_every_page_has_nothing_inline(page: str) -> None:
+    async with running() as service:
+        scopes = ("custom:ai-gateway:docs:read", "custom:ai-gateway:admin")
+        service.hub.models["roots"] = user_model("root", ACCESS, *scopes)
+        elements = Elements((await service.get(page, NAVIGATE, "roots")).text)
+        assert all("src" in attributes for tag, attributes in elements.found if tag == "script")
+        assert not any(tag == "style" for tag, _ in elements.found)
+        for _, attributes in elements.found:
+            assert not [name for name in attributes if name == "style" or name.startswith("on")]
+        assert [each["aria-current"] for each in elements.all("a") if "aria-current" in each] == ["page"]
+
+
 @pytest.mark.parametrize("prefix", [PREFIX, "/@/space%20word/services/gw/", "/"])
 async def test_pages_work_below_any_prefix(prefix: str) -> None:
     async with running(prefix=prefix) as service:
-        assert (await service.get("", NAVIGATE)).headers["Location"] == prefix + "docs"
         reply = await service.get("docs", NAVIGATE, "alices")
-        for url in Elements(reply.text).values("script", "src"):
-            assert (await service.get(url or "")).status == 200
+        own = [
+            url or "" for url in Elements(reply.text).values("script", "src") if "/hub/" not in (url or "")
+        ]
+        assert own
+        for url in own:
+            assert url.startswith(f"{prefix}static/")
+            assert (await service.get(url)).status == 200
 
 
 @pytest.mark.parametrize(

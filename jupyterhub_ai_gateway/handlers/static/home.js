@@ -1,0 +1,177 @@
+// The first page: models, how to call them, what was used and what is left, and the latest requests.
+
+import { ask, at, BASE_URL, daysBetween, h, HUB_URL, limitCard, money, note, PREFIX, requestTable, RESOURCES, SERVICE, snippet, stackedBars, sums, SUMS, table, tabs, tag, whole } from "./parts.js";
+import { scopesFor, snippetsOf } from "./snippets.js";
+
+const STATES = {
+  ready: ["ready", "Ready"],
+  degraded: ["degraded", "Partly resting"],
+  resting: ["resting", "Resting after failures"],
+};
+const TYPES = { "llm/v1/chat": "chat", "llm/v1/completions": "text completion", "llm/v1/embeddings": "embeddings", "llm/v1/images": "images", "llm/v1/speech": "speech", "llm/v1/transcriptions": "transcription", "llm/v1/moderations": "moderation", "llm/v1/rerank": "ranking" };
+const FORMATS = { "/v1/messages": "Anthropic’s format", "/v1/responses": "Responses" };
+const format = (path) => (path.endsWith(":generateContent") ? "Gemini’s format" : FORMATS[path]);
+
+let models = [];
+let summary = null;
+
+// ---------------------------------------------------------------- models
+
+function priceOf(price) {
+  if (!price) return "unknown";
+  const parts = [];
+  if (price.input_per_mtok || price.output_per_mtok)
+    parts.push(`${money(price.input_per_mtok)} in, ${money(price.output_per_mtok)} out, per million tokens`);
+  if (price.per_request) parts.push(`${money(price.per_request)} per request`);
+  if (price.per_second) parts.push(`${money(price.per_second)} per second`);
+  return parts.join("; ") || "free";
+}
+
+/** Return what a model can do: its type, the formats, and what its card says, as a list or as flags. */
+function abilities(model) {
+  const said = model.capabilities ?? [];
+  const list = Array.isArray(said) ? said : Object.entries(said).filter(([, has]) => has === true).map(([name]) => name);
+  const type = TYPES[model.endpoint_type] ?? model.endpoint_type;
+  return [...new Set([type, ...list.map(String), ...model.paths.map(format).filter(Boolean)])];
+}
+
+function limitOf(model) {
+  const own = model.limit ? [`${whole.format(model.limit.calls)} requests per ${model.limit.renewal_period}${model.limit.key === "endpoint" ? " for all together" : ""}`] : [];
+  const ruled = (summary?.limits ?? []).filter((limit) => !limit.shadow && model.rules.includes(limit.rule));
+  return [...own, ...ruled.map((limit) => `${limit.resource === "cost_usd" ? money(limit.limit) : `${whole.format(limit.limit)} ${RESOURCES[limit.resource]}`}${limit.resource === "concurrency" ? "" : ` per ${limit.window}`}`)];
+}
+
+function modelCard(model) {
+  const [kind, text] = STATES[model.state] ?? ["", String(model.state)];
+  const limits = limitOf(model);
+  const pairs = [
+    ["Model", [model.model && model.model !== model.id ? `${model.model}, ` : "", `at ${model.owned_by}`]],
+    ["Price", priceOf(model.price)],
+    ...(model.data_class ? [["Data", typeof model.data_class === "object" ? Object.values(model.data_class).join(", ") : String(model.data_class)]] : []),
+    ...(model.context_window ? [["Context", `${whole.format(model.context_window)} tokens`]] : []),
+    ["Limits", limits.length ? limits.join("; ") : "none"],
+    ...(model.aliases?.length ? [["Also called", model.aliases.join(", ")]] : []),
+  ];
+  const isChat = model.paths.includes("/v1/chat/completions");
+  return h(
+    "article",
+    { class: "model", "data-model": model.id },
+    h("header", {}, h("h3", {}, model.id), tag(text, kind)),
+    model.description ? h("p", {}, model.description) : null,
+    h("div", { class: "tags" }, abilities(model).map((each) => tag(each))),
+    h("dl", {}, pairs.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),
+    h("div", { class: "actions" },
+      h("button", { type: "button", class: "primary", "aria-label": `Call it: ${model.id}`, onclick: () => choose(model.id, true) }, "Call it"),
+      isChat ? h("a", { class: "button", href: `${PREFIX}playground#${encodeURIComponent(model.id)}`, "aria-label": `Try it: ${model.id}` }, "Try it") : null),
+  );
+}
+
+// ---------------------------------------------------------------- what to paste
+
+let kind = "python";
+
+function choose(id, scroll) {
+  at("model").value = id;
+  showSnippets();
+  for (const card of document.querySelectorAll(".model")) card.toggleAttribute("aria-current", card.dataset.model === id);
+  if (!scroll) return;
+  at("call").scrollIntoView({ block: "start" });
+  at("call-title").focus({ preventScroll: true });
+}
+
+function showSnippets() {
+  const model = models.find((each) => each.id === at("model").value);
+  const isInside = document.querySelector("[name=where]:checked").value === "inside";
+  const found = snippetsOf(model, isInside, BASE_URL);
+  if (!found.some((each) => each.key === kind)) kind = found[0]?.key;
+  if (!kind) {
+    at("kinds").replaceChildren();
+    at("snippet-panel").replaceChildren(note(`Call it by ${model.paths.join(" or ")}; the page API has the rest.`));
+    kind = "python";
+    return;
+  }
+  at("kinds").replaceChildren(tabs("snippet", found.map((each) => [each.key, each.name]), kind, (key) => {
+    kind = key;
+    const shown = found.find((each) => each.key === key);
+    at("snippet-panel").replaceChildren(
+      h("p", { class: "note" }, `Paste into ${shown.place}.`),
+      ...shown.cells.map((cell, index) => snippet(cell, `${shown.name}${shown.cells.length > 1 ? `, part ${index + 1}` : ""}`)),
+      shown.remark ? h("p", { class: "note" }, shown.remark) : "",
+    );
+    at("snippet-panel").setAttribute("aria-labelledby", `tab-${key}`);
+  }));
+  const scopes = scopesFor(SERVICE, model);
+  at("token").hidden = isInside;
+  at("token").replaceChildren(
+    h("ol", { class: "steps" },
+      h("li", {}, "Open the Hub’s ", h("a", { href: `${HUB_URL}token`, target: "_blank", rel: "noopener" }, "token page"),
+        " and choose when the token ends. What it may do goes into the field “Permissions”:", snippet(scopes, "permissions")),
+      h("li", {}, "“Request new API token” shows the token once. The cell below asks for it, so that it is written nowhere."),
+    ),
+  );
+}
+
+// ---------------------------------------------------------------- use
+
+const PERIODS = { today: "Today", week: "This week", month: "This month" };
+
+function showPeriods(periods) {
+  at("periods").replaceChildren(...Object.entries(PERIODS).map(([key, text]) => {
+    const { total } = periods[key];
+    return h("div", {}, h("dt", {}, text), h("dd", {}, money(total.cost_usd),
+      h("div", { class: "small" }, `${whole.format(total.requests)} ${total.requests === 1 ? "request" : "requests"}, ${whole.format(total.input_tokens + total.output_tokens)} tokens${total.unpriced ? `; ${total.unpriced} without a price` : ""}`)));
+  }));
+}
+
+function showLimits(limits) {
+  const shown = limits.filter((limit) => !limit.shadow);
+  at("limits").replaceChildren(...(shown.length ? shown.map(limitCard) : [note("No limit counts for you here.")]));
+}
+
+function showDays() {
+  const { days: rows, today } = summary.usage;
+  const first = new Date(Date.parse(today) - 29 * 86_400_000).toISOString().slice(0, 10);
+  const by = at("by").value;
+  stackedBars(at("chart"), { rows, days: daysBetween(first, today), by, measure: at("measure").value, none: by === "group" ? "no group: yourself" : "—" });
+  const heads = [["Day"], ["Model"], ["Charged to"], ...SUMS];
+  const lines = rows.filter((row) => row.day >= first).reverse().map((row) => [[row.day], [row.endpoint], [row.group ?? "yourself"], ...sums(row)]);
+  at("by-day").replaceChildren(lines.length ? table(heads, lines, "Use by day, model and group") : note("Nothing yet."));
+}
+
+function showMonth(month) {
+  const grouped = (rows, head, name, none) => rows.length ? table([[head], ...SUMS], rows.map((row) => [[row[name] ?? none], ...sums(row)]), `This month by ${head.toLowerCase()}`) : note("Nothing yet.");
+  at("by-model").replaceChildren(grouped(month.by_model, "Model", "endpoint", "—"));
+  at("by-group").replaceChildren(grouped(month.by_group, "Charged to", "group", "yourself"));
+}
+
+async function main() {
+  try {
+    const [found, mine] = await Promise.all([ask("models"), ask("summary")]);
+    models = found.models;
+    summary = mine;
+    const latest = mine.usage ? await ask("requests?limit=15") : { requests: [] };
+    showLimits(mine.limits);
+    at("models").replaceChildren(...(models.length ? models.map(modelCard) : [note("There is no model for you here. Ask those who look after the Hub for access.")]));
+    at("model").replaceChildren(...models.map((model) => h("option", { value: model.id }, model.id)));
+    at("call").hidden = !models.length;
+    at("found").hidden = false;
+    if (models.length) choose(models[0].id, false);
+    if (mine.usage) {
+      showPeriods(mine.usage.periods);
+      showDays();
+      showMonth(mine.usage.periods.month);
+    }
+    at("use").hidden = !mine.usage;
+    at("periods").hidden = !mine.usage;
+    at("requests").replaceChildren(requestTable(latest.requests));
+    at("status").hidden = true;
+  } catch (error) {
+    at("status").textContent = error.message;
+  }
+}
+
+at("model").addEventListener("change", () => choose(at("model").value, false));
+at("where").addEventListener("change", showSnippets);
+for (const id of ["measure", "by"]) at(id).addEventListener("change", showDays);
+at("choice").addEventListener("submit", (event) => event.preventDefault());
+main();
