@@ -138,6 +138,37 @@ async def test_temperature_is_mlflow_s_on_mlflow_s_paths_alone(way: str) -> None
             assert await sent("endpoints/plain/invocations") == 1
 
 
+@every_way
+async def test_temperature_is_scaled_before_it_is_translated(way: str) -> None:
+    with FakeUpstream(is_strict=False) as up:
+        up.always(claude.Claude(KEY))
+        config = {"anthropic_api_key": KEY, "anthropic_api_base": f"{up.url}/v1"}
+        model = {"provider": "anthropic", "name": "claude-3-5-haiku-latest", "config": config}
+        ends = [{"name": "claude", "endpoint_type": "llm/v1/chat", "model": model}]
+        async with served(None, ends, **WAYS[way]) as running:
+            for path, more, expected in (
+                ("endpoints/claude/invocations", {"temperature": 1.5}, 0.75),
+                ("v1/chat/completions", {"temperature": 1.5, "model": "claude"}, 1),
+                ("gateway/anthropic/v1/messages", {"temperature": 0.5, "model": "claude"}, 0.5),
+            ):
+                answer = await running.ask("POST", path, {**HI, "max_tokens": 9, **more})
+                assert answer.status == 200
+                assert up.take().document["temperature"] == expected
+
+
+async def test_token_may_be_the_password_as_mlflow_s_judges_send_it() -> None:
+    async with served() as running:
+        basic = base64.b64encode(b"alice:t-alice").decode()
+        answer = await running.ask(
+            "POST",
+            "gateway/mlflow/v1/chat/completions",
+            {**HI, "model": "chat"},
+            token=None,
+            headers=[("Authorization", f"Basic {basic}")],
+        )
+        assert answer.status == 200
+
+
 async def test_settings_of_mlflow_s_paths() -> None:
     ends = [endpoint("chat", None, mlflow={"model_in_body": "ignore", "default_temperature": 0})]
     async with served(None, ends) as running:

@@ -48,6 +48,12 @@ print(len((await ai.embeddings.create(model="embeddings", input="x")).data[0].em
 CURL_CELL = """
 !curl -sS $OPENAI_BASE_URL/models -H "Authorization: Bearer $OPENAI_API_KEY"
 """
+CLIENT_CELL = """
+from jupyterhub_ai_gateway.client import query, search_routes
+print([route.name for route in search_routes()])
+answer = query("chat", {"messages": [{"role": "user", "content": "Hello"}]})
+print(answer["choices"][0]["message"]["content"])
+"""
 
 
 NEWEST, OLDEST = Path(sys.executable), Path(sys.prefix) / "oldest-hub" / "bin" / "python"
@@ -102,6 +108,12 @@ def test_streams_the_async_client_and_curl_work(hub: RunningHub) -> None:
     assert models == "['chat', 'embeddings']"
     assert int(size) == 256
     assert '"id": "chat"' in hub.run_in_kernel("alice", CURL_CELL)
+
+
+def test_our_own_client_needs_no_address_and_no_token(hub: RunningHub) -> None:
+    names, said = hub.run_in_kernel("alice", CLIENT_CELL).splitlines()[:2]
+    assert names == "['chat', 'embeddings']"
+    assert said.startswith("You said: Hello")
 
 
 def test_server_s_environment_has_no_other_secret(hub: RunningHub) -> None:
