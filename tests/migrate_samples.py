@@ -72,6 +72,20 @@ model_list:
       aws_region_name: us-east-1
       aws_access_key_id: os.environ/AWS_ID
       aws_secret_access_key: {KEYS[2]}
+  - model_name: gemini-flash
+    litellm_params:
+      model: gemini/gemini-2.5-flash
+  - model_name: vertex-gemini
+    litellm_params:
+      model: vertex_ai/gemini-2.5-pro
+      vertex_project: my-project
+      vertex_location: us-central1
+      vertex_credentials: os.environ/VERTEX_CREDENTIALS
+  - model_name: dbrx
+    litellm_params:
+      model: databricks/databricks-meta-llama-3-1-70b-instruct
+      api_base: https://adb-1.azuredatabricks.net/serving-endpoints
+      api_key: {KEYS[0]}
   - model_name: aws
     litellm_params:
       model: sagemaker/berri-benchmarking-Llama-2-70b

@@ -25,6 +25,7 @@ from jupyterhub_ai_gateway.config import parse
 from jupyterhub_ai_gateway.migrate import SOURCES, Migration, NotThisFormat, as_text, checked
 from jupyterhub_ai_gateway.providers.registry import Providers
 
+AUTHORIZED = {"client_id": "c", "client_secret": "s", "refresh_token": "r"}
 SCHEMAS = Providers.installed().schemas
 SAMPLES: dict[str, tuple[str, Any]] = {
     "litellm": ("litellm", yaml.safe_load(LITELLM)),
@@ -59,6 +60,7 @@ def test_result_is_taken_and_holds_no_key(sample: str, tmp_path: Path) -> None:
     secret.write_text("sk-x")
     where = json.loads(json.dumps(document).replace("/run/secrets/anthropic", str(secret)))
     environ = dict.fromkeys(found.variables, "https://stand-in.example.org")
+    environ["VERTEX_CREDENTIALS"] = json.dumps({"type": "authorized_user", **AUTHORIZED})
     config = parse(where, SCHEMAS, environ)
     assert config.warnings == ()
     assert len(config.endpoints) == len(document["endpoints"]) > 0
@@ -79,7 +81,17 @@ def test_litellm_s_groups_become_endpoints_with_deployments() -> None:
         "embed",
         "gpt-instruct",
         "bedrock-claude",
+        "gemini-flash",
+        "vertex-gemini",
+        "dbrx",
     ]
+    assert ours["gemini-flash"]["model"]["config"] == {"gemini_api_key": "$GEMINI_API_KEY"}
+    assert ours["vertex-gemini"]["model"]["config"] == {
+        "vertex_project": "my-project",
+        "vertex_location": "us-central1",
+        "vertex_credentials": "$VERTEX_CREDENTIALS",
+    }
+    assert ours["dbrx"]["model"]["config"]["host"] == "https://adb-1.azuredatabricks.net"
     assert ours["bedrock-claude"]["model"] == {
         "provider": "bedrock",
         "name": "us.anthropic.claude-sonnet-4-5-20250929-v1:0",

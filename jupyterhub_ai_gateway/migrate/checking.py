@@ -68,20 +68,31 @@ def _alone(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def _problem(document: Mapping[str, Any], providers: Mapping[str, ProviderSchema]) -> str | None:
     """Return what is wrong with a document; None when nothing is."""
+    documents = frozenset(
+        setting.name for each in providers.values() for setting in each.settings if setting.kind == "json"
+    )
     try:
-        parse(_without_files(document), providers, _AnyVariable())
+        parse(_as_if_set(document, documents), providers, _AnyVariable())
     except ConfigFault as fault:
         return str(fault).replace("\n", "; ").replace("endpoints[0].", "")
     return None
 
 
-def _without_files(value: Any) -> Any:
-    """Return a document whose files of keys need not be there."""
+def _as_if_set(value: Any, documents: frozenset[str]) -> Any:
+    """Return a document whose files and variables need not be there.
+
+    `documents` are settings that are whole JSON documents, for which nothing can stand in.
+    """
     if isinstance(value, Mapping):
         if set(value) == {"file"}:
             return "$FILE"
-        return {key: _without_files(each) for key, each in value.items()}
-    return [_without_files(each) for each in value] if isinstance(value, list) else value
+        kept = {key: each for key, each in value.items() if key not in documents or not _is_elsewhere(each)}
+        return {key: _as_if_set(each, documents) for key, each in kept.items()}
+    return [_as_if_set(each, documents) for each in value] if isinstance(value, list) else value
+
+
+def _is_elsewhere(value: Any) -> bool:
+    return isinstance(value, Mapping) or (isinstance(value, str) and value.startswith("$"))
 
 
 def _keep_fallbacks(entry: dict[str, Any], names: Mapping[str, str], notes: list[str]) -> None:

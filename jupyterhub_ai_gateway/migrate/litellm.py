@@ -71,6 +71,7 @@ _ORDERS = {
 }
 _AWS_TEXTS = (("aws_region_name", "aws_region"), ("aws_role_name", "aws_role_arn"))
 _AWS_KEYS = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+_VERTEX = ("vertex_project", "vertex_location", "vertex_credentials")
 _COSTS = (
     ("input_cost_per_token", "input_per_mtok"),
     ("output_cost_per_token", "output_per_mtok"),
@@ -79,7 +80,7 @@ _COSTS = (
 _PARAMS = (
     *("model", "api_key", "api_base", "base_url", "api_version", "organization", "rpm", "tpm", "weight"),
     *("order", "timeout", "stream_timeout", "input_cost_per_token", "output_cost_per_token", "headers"),
-    *("aws_region_name", "aws_role_name", *_AWS_KEYS),
+    *("aws_region_name", "aws_role_name", *_AWS_KEYS, *_VERTEX),
     *("extra_headers", "custom_llm_provider", "cache_read_input_token_cost", "max_parallel_requests"),
 )
 _SETTINGS = (
@@ -238,10 +239,32 @@ def _bedrock(draft: Draft, params: Mapping[str, Any], model: str, where: str) ->
     return {"provider": "bedrock", "name": model, **({"config": {"aws_config": aws}} if aws else {})}
 
 
+def _vertex(draft: Draft, params: Mapping[str, Any], model: str, where: str) -> Entry:
+    config: Entry = {
+        "vertex_project": _text(draft, params.get("vertex_project") or f"{ENV}VERTEXAI_PROJECT"),
+    }
+    if params.get("vertex_location"):
+        config["vertex_location"] = _text(draft, params["vertex_location"])
+    if params.get("vertex_credentials"):
+        config["vertex_credentials"] = _key(draft, params["vertex_credentials"], "vertex", where)
+    return {"provider": "vertex_ai", "name": model, "config": config}
+
+
+def _databricks(draft: Draft, params: Mapping[str, Any], model: str, where: str) -> Entry:
+    host = _text(draft, params.get("api_base") or f"{ENV}DATABRICKS_HOST").rstrip("/")
+    config: Entry = {
+        "host": host.removesuffix("/serving-endpoints"),
+        "token": _key(draft, params.get("api_key") or f"{ENV}DATABRICKS_API_KEY", "databricks", where),
+    }
+    return {"provider": "databricks", "name": model, "config": config}
+
+
 _SPECIAL: Mapping[str, Callable[[Draft, Mapping[str, Any], str, str], Entry]] = {
     "azure": _azure,
     "bedrock": _bedrock,
     "bedrock_converse": _bedrock,
+    "databricks": _databricks,
+    "vertex_ai": _vertex,
 }
 
 
