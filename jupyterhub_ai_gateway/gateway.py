@@ -39,6 +39,7 @@ from .dialects.opening import (
     open_request,
     policed,
 )
+from .dialects.owned import OwnedIds, not_theirs
 from .dialects.parameters import Parameters, Told
 from .dialects.vectors import VectorCrossing
 from .errors import (
@@ -64,7 +65,7 @@ from .router.health import OF_A_KEY, is_its_own_fault
 from .scheduling import Pool, Pools, Ticket
 from .scheduling.fair import who_asks
 from .uploads import Holding, Upload
-from .upstream.base import Client, Exchange
+from .upstream.base import Client, Exchange, Target
 from .usage.ledger import Ledger
 from .vocabulary import (
     COUNTING,
@@ -72,6 +73,7 @@ from .vocabulary import (
     MEDIA,
     MODERATIONS,
     RERANK,
+    RESPONSES,
     UPLOADS,
     Caller,
     Operation,
@@ -231,6 +233,7 @@ class Gateway:
             name = asked.asked_model or self.catalogue.usual_name(call.operation, caller)
             endpoint = self._offer(call).endpoint(name, call.operation, caller)
             told = None if endpoint.parameters is None else _apply(endpoint.parameters, call, asked)
+            owned, pinned = self._keeping(endpoint, call, caller, asked)
             if rooms.ledger is not None and not rooms.ledger.is_open:
                 raise _no_ledger()
         except Fault as fault:
@@ -244,6 +247,7 @@ class Gateway:
         cell = endpoint.cells[call.operation]
         cell.begin()
         serving = _Serving(self, rooms, call, caller, endpoint, asked, reply, outcome, told)
+        serving.owned, serving.pinned = owned, pinned
         self._running[call.id] = serving
         try:
             await serving.run()
@@ -275,6 +279,51 @@ class Gateway:
         serving.is_stopped = True
         serving.task.cancel()
         return serving.seen()
+
+    def _keeping(
+        self, endpoint: Endpoint, call: Call, caller: Caller, asked: Asked
+    ) -> tuple[OwnedIds | None, str | None]:
+        """Let the provider keep a response where it may; and say which deployment has the one before."""
+        if not endpoint.stored_responses or call.operation is not RESPONSES:
+            return None, None
+        owned = OwnedIds(self._rooms.secret, caller.key, endpoint.name)
+        return owned, owned.adopt(asked)
+
+    async def stored(
+        self, caller: Caller, given: str, method: str, action: str, query: str
+    ) -> bytes | None:
+        """Ask for a response that a provider keeps for a caller; None when there is none of this id.
+
+        `action` is "", "/cancel" or "/input_items". `Fault` for what the provider says against it.
+        """
+        for endpoint in self.catalogue.open_to(caller):
+            owned = OwnedIds(self._rooms.secret, caller.key, endpoint.name)
+            kept = owned.open(given) if endpoint.stored_responses else None
+            for deployment in endpoint.deployments if kept is not None else ():
+                if kept is not None and deployment.name == kept.deployment:
+                    body = await self._ask_stored(deployment, kept.id, method, action, query)
+                    return None if body is None else owned.rewrite(body, deployment.name)
+        return None
+
+    async def _ask_stored(
+        self, deployment: Deployment, upstream_id: str, method: str, action: str, query: str
+    ) -> bytes | None:
+        provider = deployment.provider
+        url, _, own_query = provider.url(RESPONSES).partition("?")
+        queries = "&".join(each for each in (own_query, query) if each)
+        url = f"{url}/{upstream_id}{action}" + (f"?{queries}" if queries else "")
+        target = Target.from_url(
+            url, provider.headers(), method=method, verify_tls=provider.verifies_tls, tls=provider.tls
+        )
+        exchange = await provider.send(self._rooms.client, target, b"", deployment.timeouts)
+        try:
+            if exchange.status == 404:
+                return None
+            if not 200 <= exchange.status < 300:
+                raise await _refusal(deployment, exchange)
+            return deployment.without_secrets(await exchange.read(MAX_ANSWER_BYTES))
+        finally:
+            exchange.close()
 
     def settle_later(self, settling: Awaitable[None]) -> None:
         """Let a store that is elsewhere know, whatever becomes of the request's own task."""
@@ -340,6 +389,10 @@ class _Serving:
     needs: Needs | None = None
     """What a deployment has to meet; None where every one does."""
     key: bytes = b""
+    owned: OwnedIds | None = None
+    """The caller's own ids of responses, where the provider may keep them."""
+    pinned: str | None = None
+    """The only deployment that can go on from the response before."""
     is_stopped: bool = False
     """True once staff have stopped it."""
     dialect: Dialect = field(init=False)
@@ -383,7 +436,7 @@ class _Serving:
             if admission.states:
                 self.headers += self._limit_headers(admission)
             self.outcome.admitted = self.rooms.clock()
-            if self.endpoint.has_choice:
+            if self.endpoint.has_choice or self.pinned is not None:
                 await self._try_each()
             else:
                 await self._attempt(self.endpoint.deployment)
@@ -503,9 +556,7 @@ class _Serving:
             if turn:
                 longest_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (turn - 1))
                 await asyncio.sleep(random() * longest_s)  # noqa: S311 - no secret
-            route = endpoint.route(self.call.operation, clock(), random, self.needs, self.key)
-            if not self.rooms.pools.is_empty:
-                route = self._roomy_first(route)
+            route = self._route()
             for index, deployment in enumerate(route):
                 is_last = turn == endpoint.retries and index == len(route) - 1
                 self.may_try_others = not is_last
@@ -521,6 +572,16 @@ class _Serving:
                         raise
                     self.outcome.tried(self.call.id, clock(), fault.status, fault.slug)
                     _log_upstream(self.call, endpoint, deployment, fault)
+
+    def _route(self) -> list[Deployment]:
+        """Return whom to try, in this order."""
+        endpoint = self.endpoint
+        route = endpoint.route(self.call.operation, self.rooms.clock(), random, self.needs, self.key)
+        if self.pinned is not None:
+            route = [each for each in route if each.name == self.pinned and endpoint.owns(each)]
+            if not route:
+                raise not_theirs()
+        return route if self.rooms.pools.is_empty else self._roomy_first(route)
 
     def _roomy_first(self, route: list[Deployment]) -> list[Deployment]:
         """Put those of the first tier with a free slot first: nobody waits beside one."""
@@ -783,12 +844,18 @@ class _Serving:
         outcome.usage, outcome.answered_model = answer.usage, answer.answered_model
         if answer.is_error:
             raise deployment.provider.refusal(500, exchange.headers, body)
+        body = self.with_own_ids(body, deployment)
         if self.asked.format.operation is EMBEDDINGS:
             body = with_encoding(body, self.asked.wants_base64)
         outcome.passed_bytes = len(body)
         outcome.done(exchange.status)
         self.headers += (self._timing(), *self._route_headers())
         self.reply.respond(exchange.status, [*JSON, *self.headers], deployment.without_secrets(body))
+
+    def with_own_ids(self, data: bytes, deployment: Deployment) -> bytes:
+        """Give the caller ids of their own for what the provider keeps."""
+        is_own = self.owned is not None and self.crossing is None and self.endpoint.owns(deployment)
+        return self.owned.rewrite(data, deployment.name) if self.owned is not None and is_own else data
 
     async def _relay(self, stream: _Stream, exchange: Exchange) -> None:
         _require_type(exchange.headers, b"event-stream")
@@ -874,6 +941,8 @@ class _Stream:
         passed = self.tap.feed(piece)
         if not passed:
             return None
+        if self._serving.owned is not None:
+            passed = self._serving.with_own_ids(passed, self._deployment)
         if self._held is not None:
             passed = self._hold(passed)
             if not passed:

@@ -375,6 +375,7 @@ class EndpointConfig:
     timeouts: Timeouts
     path: str
     hidden: bool = False
+    stored_responses: bool = False
     price: tuple[TariffConfig, ...] | None = None
     deployments: tuple[DeploymentConfig, ...] = ()
     order: Order = "weighted"

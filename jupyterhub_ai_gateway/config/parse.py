@@ -221,6 +221,7 @@ class _Parser:
             timeouts=usual.timeouts,
             path=path,
             hidden=self._flag(block, "hidden"),
+            stored_responses=self._flag(block, "stored_responses"),
             price=usual.price,
             deployments=deployments,
             order=read_order(block),

@@ -132,6 +132,12 @@ def _keys() -> str:
         ("probe", "", "What its server is asked now and then; see below."),
         ("pool", "", "One of `pools`, whose slots its requests take."),
         ("hidden", "", "`true`: for those who may not use it, it does not exist."),
+        (
+            "stored_responses",
+            "",
+            "`true`: Responses may be kept in the provider's account (`store`), and gone on from by "
+            "`previous_response_id`, each by the caller who made it alone.",
+        ),
         ("description", "", "A text for the list of models."),
         ("timeouts", "", "Seconds, by the names of the table below; also at the top of the file, for all."),
         ("mlflow", "", "How MLflow's paths are answered, below; also at the top of the file, for all."),

@@ -122,6 +122,7 @@ def _endpoint() -> Schema:
                 "pattern": f"^{SCOPE}$",
                 "description": "The last part of the scope that callers need besides: custom:SERVICE:…",
             },
+            "stored_responses": {"type": ["boolean", "null"]},
             "hidden": {
                 "type": ["boolean", "null"],
                 "description": "Not there for those who may not use it.",

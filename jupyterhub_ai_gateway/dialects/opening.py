@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import msgspec
@@ -127,6 +127,17 @@ FORMS: Mapping[Operation, Format] = {
     TRANSLATIONS: Format(TRANSLATIONS, "file", b"", "a file", TRANSCRIPTIONS_VERBS),
 }
 """What is asked by a form, multipart/form-data, whose fields pass without being opened."""
+
+
+STORED = replace(
+    FORMATS[RESPONSES],
+    verbs={
+        name: verb
+        for name, verb in RESPONSES_VERBS.items()
+        if name not in ("store", "previous_response_id")
+    },
+)
+"""Responses that the provider may keep, where an endpoint allows it."""
 
 
 @dataclass(slots=True)

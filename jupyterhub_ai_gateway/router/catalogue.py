@@ -178,6 +178,9 @@ class Endpoint:
     may_close: bool = False
     """True when one of these may be under maintenance."""
 
+    stored_responses: bool = False
+    """True where the provider may keep Responses for whoever made them."""
+
     is_sticky: bool = False
     """True when it, or a stand-in, keeps conversations where they were."""
     is_federated: bool = False
@@ -197,10 +200,13 @@ class Endpoint:
         has_others = len(self.deployments) > 1 or self.retries > 0 or bool(self.fallbacks)
         return has_others or self.deployments[0].pool is not None or bool(self.deployments[0].keys)
 
+    def owns(self, deployment: Deployment) -> bool:
+        """Say whether a deployment is one of its own, and no stand-in's."""
+        return any(each.cells is deployment.cells for each in self.deployments)
+
     def cell_of(self, deployment: Deployment, operation: Operation) -> Cell:
         """Return where a request to a deployment is counted; one to a stand-in is still this endpoint's."""
-        is_own = any(each.cells is deployment.cells for each in self.deployments)
-        return deployment.cells[operation] if is_own else self.cells[operation]
+        return deployment.cells[operation] if self.owns(deployment) else self.cells[operation]
 
     def route(
         self,
@@ -587,6 +593,7 @@ class _Builder:
             data_class=floor,
             is_choosy=not self.choosy.isdisjoint((config.name, *config.fallbacks))
             or (floor is not None and bool(config.fallbacks)),
+            stored_responses=config.stored_responses,
             is_sticky=not self.sticky.isdisjoint((config.name, *config.fallbacks)),
             may_close=bool(self.whole.maintenance or self.whole.state_hook)
             or any(each.probe is not None for each in deployments),
