@@ -229,6 +229,11 @@ def direct(url: str) -> dict[str, Any]:
 LLAMA = "meta-llama/Meta-Llama-3.1-8B-Instruct"
 FIRST: Any = [
     {"model": "resource_server_async.cluster", "pk": 1, "fields": {"cluster_name": "sophia"}},
+    {
+        "model": "resource_server_async.cluster",
+        "pk": 2,
+        "fields": {"cluster_name": "metis", "config": {"status_url": "https://metis/status"}},
+    },
     first_endpoint(
         "metis", LLAMA, config=direct("https://metis/v1/chat/completions"), tpm_user=60000, tpm_model=0
     ),
@@ -239,6 +244,12 @@ FIRST: Any = [
     first_endpoint(
         "polaris", "mistral/M-7B", config={"api_port": 8001, "endpoint_uuid": "u", "function_uuid": "f"}
     ),
+    {
+        "model": "resource_server_async.cluster",
+        "pk": 3,
+        "fields": {"cluster_name": "closed", "allowed_domains": "anl.gov,alcf.anl.gov"},
+    },
+    first_endpoint("closed", "nobody/M-1B", config=direct("https://closed/v1")),
     {
         "model": "resource_server.federatedendpoint",
         "pk": 1,

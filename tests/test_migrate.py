@@ -230,7 +230,16 @@ def test_first_s_places_become_deployments_and_stay_closed() -> None:
         {"api_base": "https://metis/v1", "api_key": "$METIS_KEY"},
         {"api_base": "https://sophia:8000/v1", "api_key": "$METIS_KEY"},
     ]
+    assert [(each["cluster"], each["framework"]) for each in llama["deployments"]] == [
+        ("metis", "vllm"),
+        ("sophia", "vllm"),
+    ]
+    assert llama["deployments"][0]["probe"] == {"kind": "first", "url": "https://metis/status"}
+    assert "probe" not in llama["deployments"][1]
     secret = ours["argonne-Secret-70B"]
+    assert secret["cluster"] == "sophia"
+    assert ours["nobody-M-1B"]["scope"] == "nobody-m-1b"
+    assert has_note(found, "nobody/M-1B: was for alcf.anl.gov, anl.gov alone")
     assert (secret["scope"], secret["hidden"]) == ("argonne-secret-70b", True)
     (policy,) = found.document["policies"]
     assert (policy["resource"], policy["limit"], policy["count"]) == ("tokens", 60000, "user")

@@ -6,7 +6,7 @@ Source: github.com/auroraGPT-ANL/inference-gateway, fixtures/, resource_server_a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from .draft import (
     Draft,
@@ -41,6 +41,7 @@ def from_first(document: object) -> Migration:
     draft = Draft(frozenset(named_variables(records)))
     found: dict[str, list[tuple[Mapping[str, Any], Entry]]] = {}
     federated: list[Mapping[str, Any]] = []
+    clusters = _clusters(records)
     for record in records:
         fields = mapping(record.get("fields"), "fields")
         kind = str(record.get("model", "")).lower().rpartition(".")[2]
@@ -50,17 +51,36 @@ def from_first(document: object) -> Migration:
                 found.setdefault(str(fields.get("model")), []).append((fields, model))
         elif kind == "federatedendpoint":
             federated.append(fields)
-        elif kind == "cluster":
-            draft.note(
-                f"The cluster {fields.get('cluster_name')} is not carried: places need no entry here."
-            )
-        else:
+        elif kind != "cluster":
             draft.note(f"Records of {record.get('model')} are not carried.")
     for name, places in found.items():
-        _endpoint(draft, name, places)
+        _endpoint(draft, name, places, clusters)
     for fields in federated:
         _federated(draft, fields)
     return draft.migration()
+
+
+class _Cluster(NamedTuple):
+    """What counts for all models of a cluster: where it tells their state, and whom it was for."""
+
+    status_url: str | None = None
+    allowed: tuple[str, ...] = ()
+
+
+def _clusters(records: list[Mapping[str, Any]]) -> dict[str, _Cluster]:
+    found: dict[str, _Cluster] = {}
+    for record in records:
+        fields = mapping(record.get("fields"), "fields")
+        if str(record.get("model", "")).lower().endswith(".cluster"):
+            url = mapping(fields.get("config"), "The config of a cluster").get("status_url")
+            found[str(fields.get("cluster_name"))] = _Cluster(url and str(url), _allowed(fields))
+    return found
+
+
+def _allowed(fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the groups and domains to which a place, or a cluster, was restricted."""
+    keys = ("allowed_globus_groups", "allowed_domains")
+    return tuple(str(each) for key in keys for each in _listed(fields.get(key)))
 
 
 def _place(fields: Mapping[str, Any]) -> str:
@@ -96,36 +116,54 @@ def _base(url: str) -> str:
     return url
 
 
-def _endpoint(draft: Draft, name: str, places: list[tuple[Mapping[str, Any], Entry]]) -> None:
+def _deployment(fields: Mapping[str, Any], model: Entry, clusters: Mapping[str, _Cluster]) -> Entry:
+    """Say where a model runs: in the words of FIRST's paths, and who tells whether it does."""
+    cluster, framework = str(fields.get("cluster")), str(fields.get("framework"))
+    found: Entry = {"cluster": slug(cluster), "framework": slug(framework), "model": model}
+    url = clusters.get(cluster, _Cluster()).status_url
+    if url is not None:
+        found["probe"] = {"kind": "first", "url": url}
+    return found
+
+
+def _endpoint(
+    draft: Draft,
+    name: str,
+    places: list[tuple[Mapping[str, Any], Entry]],
+    clusters: Mapping[str, _Cluster],
+) -> None:
     first = places[0][0]
     entry: Entry = {"endpoint_type": kind_by_name(name)}
-    if len(places) == 1:
-        entry["model"] = places[0][1]
+    deployments = [_deployment(fields, model, clusters) for fields, model in places]
+    if len(deployments) == 1:
+        entry |= deployments[0]
     else:
-        entry["deployments"] = [{"name": slug(_place(fields)), "model": model} for fields, model in places]
+        names = [slug(_place(fields)) for fields, _ in places]
+        entry["deployments"] = [{"name": own, **each} for own, each in zip(names, deployments, strict=True)]
     timeouts = [mapping(fields.get("config"), "config").get("api_request_timeout") for fields, _ in places]
     longest = max((each for each in timeouts if isinstance(each, (int, float))), default=None)
     if longest is not None:
         entry["timeouts"] = {"first_byte_s": longest, "idle_s": longest}
-    _restrict(draft, name, entry, [fields for fields, _ in places])
+    _restrict(draft, name, entry, [fields for fields, _ in places], clusters)
     ours = draft.add(name, entry)
     _tokens(draft, ours["name"], first)
 
 
-def _restrict(draft: Draft, name: str, entry: Entry, places: list[Mapping[str, Any]]) -> None:
+def _restrict(
+    draft: Draft,
+    name: str,
+    entry: Entry,
+    places: list[Mapping[str, Any]],
+    clusters: Mapping[str, _Cluster],
+) -> None:
     """Put a scope before a model that not everybody may use."""
-    allowed = sorted(
-        {
-            str(each)
-            for fields in places
-            for key in ("allowed_globus_groups", "allowed_domains")
-            for each in _listed(fields.get(key))
-        }
-    )
+    allowed = {each for fields in places for each in _allowed(fields)}
+    for fields in places:
+        allowed.update(clusters.get(str(fields.get("cluster")), _Cluster()).allowed)
     if allowed:
         entry["scope"], entry["hidden"] = scope_name(name), True
         draft.note(
-            f"{name}: was for {', '.join(allowed)} alone. It needs the scope "
+            f"{name}: was for {', '.join(sorted(allowed))} alone. It needs the scope "
             f"custom:SERVICE:{entry['scope']} now: grant that to a group of the Hub."
         )
 
