@@ -20,6 +20,7 @@ import msgspec
 
 from .accounting import CALLER_LEFT, Outcome, settle
 from .auth import TokenResolver
+from .dialects import gemini_request
 from .dialects.anthropic import allowed_betas
 from .dialects.bridge import BridgeTap, Crossing
 from .dialects.dialect import ANTHROPIC, DIALECT_OF, GEMINI_ARRAY, OPENAI, Dialect
@@ -68,8 +69,10 @@ from .uploads import Holding, Upload
 from .upstream.base import Client, Exchange, Target
 from .usage.ledger import Ledger
 from .vocabulary import (
+    COUNT_CONTENT,
     COUNTING,
     EMBEDDINGS,
+    GENERATE_CONTENT,
     MEDIA,
     MODERATIONS,
     RERANK,
@@ -1046,7 +1049,10 @@ def _apply(parameters: Parameters, call: Call, asked: Asked) -> Told:
     if call.upload is not None:
         text = "The operator of this gateway has set this model's parameters, which a form would pass by. "
         raise RequestFault(text + "Send JSON.", slug="unsupported_content_type", status=415)
-    asked.fields, told = parameters.apply(asked.fields)
+    if asked.format.operation in (GENERATE_CONTENT, COUNT_CONTENT):
+        asked.fields, told = gemini_request.apply(parameters, asked.fields)
+    else:
+        asked.fields, told = parameters.apply(asked.fields)
     return told
 
 

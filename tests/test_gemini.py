@@ -607,6 +607,36 @@ async def test_completions_and_mlflow_s_callers_reach_gemini() -> None:
             assert answer.json["usage"]["completion_tokens_details"]["reasoning_tokens"] == 5
 
 
+@every_way
+async def test_operator_s_parameters_count_for_google_s_callers(way: str) -> None:
+    policy = {
+        "drop": ["seed", "safetySettings"],
+        "error": ["candidate_count"],
+        "default": {"temperature": 0.2, "chat_template_kwargs": {"enable_thinking": False}},
+        "clamp": {"max_output_tokens": 100, "topK": 5},
+    }
+    with upstream() as up:
+        async with served(up, [gemini(up, parameters=policy)], **WAYS[way]) as running:
+            config = {"maxOutputTokens": 5000, "top_k": 9, "seed": 7, "responseMimeType": "text/plain"}
+            answer = await ask(running, generation_config=config, safety_settings=[])
+            assert answer.status == 200, answer.body
+            assert answer.headers["x-ai-gateway-dropped-params"] == "seed, safetySettings"
+            assert answer.headers["x-ai-gateway-clamped-params"] == "max_output_tokens, topK"
+            assert up.take().document == {
+                "contents": CONTENTS,
+                "generationConfig": {
+                    "maxOutputTokens": 100,
+                    "topK": 5,
+                    "responseMimeType": "text/plain",
+                    "temperature": 0.2,
+                },
+            }
+            answer = await ask(running, generationConfig={"candidateCount": 2})
+            assert answer.json["error"]["details"][0]["reason"] == "parameter_refused"
+            assert (await ask(running)).status == 200
+            assert up.take().document["generationConfig"] == {"temperature": 0.2}
+
+
 async def test_betas_of_anthropic_s_callers_stay_here() -> None:
     with upstream() as up:
         async with served(up, [gemini(up)]) as running:

@@ -265,8 +265,9 @@ endpoints:
 ```
 
 Names are those of the top level of a request, as the caller's format has them: an answer's length is
-`max_tokens` in one and `max_output_tokens` in another, so name both. The keys are applied in the order of
-this table; null counts as missing. The headers `x-ai-gateway-dropped-params` and
+`max_tokens` in one and `max_output_tokens` in another, so name both. Of Google's format they are also those
+of `generationConfig`, spelled either way: `max_output_tokens` is `maxOutputTokens`. The keys are applied in
+the order of this table; null counts as missing. The headers `x-ai-gateway-dropped-params` and
 `x-ai-gateway-clamped-params` name what was left out or changed. An endpoint with `parameters` takes no
 forms with files.
 

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ..errors import RequestFault
-from .policy import GEMINI_REFUSED, GEMINI_VERBS, INNER, REFUSE, REFUSE_WITHIN, camel, refused
+from .parameters import Parameters, Told
+from .policy import GEMINI_REFUSED, GEMINI_VERBS, INNER, REFUSE, REFUSE_WITHIN, camel, refused, snake
 
 Fields = dict[str, msgspec.Raw]
 
@@ -31,6 +32,15 @@ _OWN_HOSTS = ("googleapis.com", "cloud.google.com")
 _PUBLIC_HOST = "storage.googleapis.com"
 _WITHIN = ("generateContentRequest", "generate_content_request")
 _COUNTED_AT_VERTEX = frozenset({"contents", "systemInstruction", "tools", "generationConfig"})
+_CONFIG = "generationConfig"
+_TUNED = frozenset(
+    (
+        *("temperature", "topP", "topK", "candidateCount", "maxOutputTokens", "stopSequences", "seed"),
+        *("presencePenalty", "frequencyPenalty", "responseLogprobs", "logprobs", "thinkingConfig"),
+        *("responseMimeType", "responseJsonSchema", "responseModalities", "mediaResolution"),
+    )
+)
+"""What an operator may fill in."""
 _TUNING = {"maxOutputTokens": "maxOutputTokens", "candidateCount": "n"}
 
 _fields = msgspec.json.Decoder(Fields).decode
@@ -52,6 +62,30 @@ def tuning(fields: Fields) -> Fields:
     """Return how long an answer may be, and of how many choices, by the names that the estimator knows."""
     config = _opened(fields.get("generationConfig") or fields.get("generation_config"))
     return {_TUNING[camel(name)]: raw for name, raw in config.items() if camel(name) in _TUNING}
+
+
+def apply(parameters: Parameters, fields: Fields) -> tuple[Fields, Told]:
+    """Change a request as an endpoint's parameters say, whose names are those of `generationConfig` too.
+
+    Each counts in both spellings. What would be filled in and is no field of this format is left out.
+    """
+    names = parameters.names
+    top = {_named(name, names): raw for name, raw in fields.items() if camel(name) != _CONFIG}
+    config = next((fields[name] for name in (_CONFIG, snake(_CONFIG)) if name in fields), None)
+    given = {_named(name, names): raw for name, raw in _opened(config).items()}
+    found, told = parameters.apply({**top, **given})
+    kept = {camel(name): raw for name, raw in found.items() if name in top}
+    tuned = {camel(name): raw for name, raw in found.items() if name not in top}
+    own = _TUNED.union(map(camel, given))
+    known = {name: raw for name, raw in tuned.items() if name in own}
+    if known:
+        kept[_CONFIG] = msgspec.Raw(_encode(known))
+    return kept, told
+
+
+def _named(name: str, names: frozenset[str]) -> str:
+    """Return the spelling of a name that the operator uses."""
+    return camel(name) if camel(name) in names else snake(camel(name))
 
 
 def check(name: str, raw: msgspec.Raw) -> None:

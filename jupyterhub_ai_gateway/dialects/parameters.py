@@ -44,6 +44,14 @@ class Parameters:
 
     config: ParametersConfig
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Return every name of a field that it is about."""
+        config = self.config
+        found = {*config.dropped, *config.refused, *(name for pair in config.renamed for name in pair)}
+        found.update(name for name, _ in config.defaults)
+        return frozenset(found.union(name for name, _, _ in config.bounds))
+
     def apply(self, given: Fields) -> tuple[Fields, Told]:
         """Return the fields as the operator wants them. `RequestFault` for one that is refused."""
         fields = {name: raw for name, raw in given.items() if bytes(raw) != _NULL}
