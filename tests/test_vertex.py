@@ -261,6 +261,8 @@ def test_vertex_is_asked_at_its_location(location: str | None, host: str) -> Non
     assert claude.url(MESSAGES).endswith("/publishers/anthropic/models/claude-opus-4-5@20251101:rawPredict")
     other = made("vertex", config, name="mistral-large")
     assert other.speaks("llm/v1/chat") == {CHAT}
+    usual = "us-central1-aiplatform.googleapis.com" if location is None else host
+    assert other.url(CHAT).startswith(f"https://{usual}/v1/projects/p/locations/")
 
 
 def test_types_of_the_sdk_are_strict() -> None:

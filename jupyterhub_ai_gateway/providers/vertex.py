@@ -52,7 +52,11 @@ class VertexAI(GoogleHost):
         name="vertex_ai",
         settings=(
             Setting("vertex_project", "text", required=True, help="The project's id."),
-            Setting("vertex_location", "text", help="Such as us-central1; global by default."),
+            Setting(
+                "vertex_location",
+                "text",
+                help="Such as europe-west4; global for Gemini and Claude, us-central1 for others.",
+            ),
             Setting(
                 "vertex_credentials",
                 "json",
@@ -81,7 +85,8 @@ class VertexAI(GoogleHost):
         super().__init__(model)
         self._model = model.name or ""
         self._publisher = publisher(self._model)
-        self._location: str = self.settings["vertex_location"] or "global"
+        usual = "us-central1" if self._publisher == "others" else "global"  # as MLflow has it
+        self._location: str = self.settings["vertex_location"] or usual
         self.tokens = TokenCache(fetch_of(self.settings["vertex_credentials"]))
         betas: tuple[str, ...] | None = self.settings["vertex_anthropic_betas"]
         self.betas = None if betas is None else frozenset(betas)
