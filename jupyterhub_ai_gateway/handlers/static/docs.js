@@ -555,7 +555,7 @@ class Workbench {
   // ------------------------------------------------ samples
 
   #buildSamples() {
-    const hasPython = this.operation.operationId in PYTHON_CALLS || /Model/.test(this.operation.operationId);
+    const hasPython = this.operation.operationId in PYTHON_CALLS || this.operation.operationId in ANTHROPIC_CALLS || ["listModels", "retrieveModel"].includes(this.operation.operationId);
     this.pythonCode = hasPython ? codeBlock("Python") : null;
     this.curlCode = codeBlock("curl");
     const pairs = [["Python", this.pythonCode], ["curl", this.curlCode]].filter(([, block]) => block);
