@@ -16,12 +16,14 @@ from tornado import web
 from typing_extensions import override
 
 from ..router import Deployment, Endpoint
+from ..router.states import READY
 from ..usage.reports import usage_row
 from ..vocabulary import Caller
 from .openai import model_card
 from .usage import AccountHandler, limits_of
 
 SHOWN_DAYS = 30
+DEGRADED = "degraded"
 _SUMS = ("requests", "failures", "input_tokens", "output_tokens", "cost_usd", "unpriced", "estimated")
 
 
@@ -126,20 +128,20 @@ def model_of(
 ) -> dict[str, Any]:
     """Describe a model for the person who chooses: its card, and what the card does not say.
 
-    `state` is "ready", "degraded" while some of its places rest, "resting" while all do. `price` is the
-    first place's, None where nobody knows it.
+    `state` is that of the place which fares best, but "degraded" where it is ready and another is not.
+    `price` is the first place's, None where nobody knows it.
     """
-    resting = [each.health.is_resting(now) for each in endpoint.deployments]
-    state = "resting" if all(resting) else "degraded" if any(resting) else "ready"
+    card = model_card(endpoint, created)
+    if card["state"] == READY and any(each.state(now).state != READY for each in endpoint.deployments):
+        card["state"] = DEGRADED
     return {
-        "state": state,
         "model": endpoint.deployment.provider.model_name,
         "price": price_of(endpoint.deployment),
         "operation": endpoint.operation.scope,
         "paths": sorted(_path(operation.path, endpoint.name) for operation in endpoint.cells),
         "scope": endpoint.scope,
         "rules": rules(endpoint),
-        **model_card(endpoint, created),
+        **card,
     }
 
 

@@ -78,6 +78,7 @@ USAGE = {"prompt_tokens": 200, "completion_tokens": 100, "total_tokens": 300}
 def endpoints(up: FakeUpstream, claude: FakeUpstream | None = None) -> list[dict[str, Any]]:
     anthropic = {"anthropic_api_key": KEY, "anthropic_api_base": f"{claude.url}/v1" if claude else up.url}
     theirs = {"provider": "anthropic", "name": "claude-sonnet-4-5", "config": anthropic}
+    offer = {"capabilities": ["tools"], "data_class": "internal", "context_length": 128000}
     price = {"input_per_mtok": 1000, "output_per_mtok": 4000}
     dead = endpoint("fragile", None)
     places = [
@@ -88,7 +89,7 @@ def endpoints(up: FakeUpstream, claude: FakeUpstream | None = None) -> list[dict
         del place["endpoint_type"]
     return [
         endpoint("chat", up, price=price, description="For everyday questions. " + HOSTILE),
-        endpoint("gpt-4o-mini", up, aliases=["small"]),
+        endpoint("gpt-4o-mini", up, aliases=["small"], **offer),
         endpoint("vectors", up, "embeddings"),
         {"name": "claude", "endpoint_type": "llm/v1/chat", "model": theirs},
         {key: value for key, value in dead.items() if key != "model"} | {"deployments": places},
@@ -260,7 +261,9 @@ def test_a_person_finds_a_model_and_copies_a_cell_that_works(person: Any, hub: G
     assert "$1,000.00 in, $4,000.00 out" in card
     assert "Ready" in card
     assert "$4.00 per month" in card
-    assert "small" in browser.text('[data-model="gpt-4o-mini"]')
+    card = browser.text('[data-model="gpt-4o-mini"]')
+    for part in ("small", "tools", "up to internal", "128,000 tokens"):
+        assert part in card
     origin = hub.hub.url.rstrip("/")
     grant = {"origin": origin, "permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
     browser.driver.execute_cdp_cmd("Browser.grantPermissions", grant)
@@ -504,6 +507,15 @@ def test_the_code_that_is_shown_is_what_ran(person: Any, up: FakeUpstream, hub: 
     for each in (sent, again):
         each.pop("stream_options", None)
     assert again == sent
+
+
+def test_an_image_is_for_models_that_take_one(person: Any) -> None:
+    browser = person("alice", "playground#gpt-4o-mini")
+    browser.wait_text("#about", "per million tokens")
+    assert not browser.driver.find_element(By.ID, "image-label").is_displayed()
+    browser.choose("#model", "chat")  # of which nobody says
+    browser.wait_text("#about", "Nobody says whether it takes images.")
+    assert browser.driver.find_element(By.ID, "image-label").is_displayed()
 
 
 def test_an_answer_is_stopped_in_the_middle(person: Any, up: FakeUpstream) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ import pytest
 from fakes.hub import ACCESS
 from fakes.upstream import FakeUpstream, Gate, Reply, chat_chunk, chat_completion
 from served import FULL, KEY, WAYS, Served, endpoint, served
+
+from jupyterhub_ai_gateway.errors import UpstreamFault
 
 ADMIN = "custom:ai-gateway:admin"
 WATCH = "custom:ai-gateway:group-usage!group=physics"
@@ -243,4 +246,9 @@ async def test_models_with_state_price_and_rules(tmp_path: Path, up: FakeUpstrea
         assert chat["price"]["source"] == "configuration"
         assert "/v1/chat/completions" in chat["paths"]
         assert other["price"]["source"] != "configuration"
+        assert chat["operation"] == "chat:create"
+        health = gateway.service.gateway.catalogue.all[0].deployments[0].health
+        health.failed(UpstreamFault("no"), time.monotonic())
+        (chat, _) = (await gateway.ask("GET", "api/models", token="t-bob")).json["models"]
+        assert chat["state"] == "resting"
         assert (await gateway.ask("GET", "api/models", token="t-root")).json == {"models": []}

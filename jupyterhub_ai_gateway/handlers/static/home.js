@@ -1,13 +1,8 @@
 // The first page: models, how to call them, what was used and what is left, and the latest requests.
 
-import { ask, at, BASE_URL, daysBetween, h, HUB_URL, limitCard, money, note, PREFIX, requestTable, RESOURCES, SERVICE, snippet, stackedBars, sums, SUMS, table, tabs, tag, whole } from "./parts.js";
+import { ask, at, BASE_URL, daysBetween, h, HUB_URL, limitCard, money, note, PREFIX, requestTable, RESOURCES, SERVICE, snippet, stackedBars, stateTag, sums, SUMS, table, tabs, tag, whole } from "./parts.js";
 import { scopesFor, snippetsOf } from "./snippets.js";
 
-const STATES = {
-  ready: ["ready", "Ready"],
-  degraded: ["degraded", "Partly resting"],
-  resting: ["resting", "Resting after failures"],
-};
 const TYPES = { "llm/v1/chat": "chat", "llm/v1/completions": "text completion", "llm/v1/embeddings": "embeddings", "llm/v1/images": "images", "llm/v1/speech": "speech", "llm/v1/transcriptions": "transcription", "llm/v1/moderations": "moderation", "llm/v1/rerank": "ranking" };
 const FORMATS = { "/v1/messages": "Anthropic’s format", "/v1/responses": "Responses" };
 const format = (path) => (path.endsWith(":generateContent") ? "Gemini’s format" : FORMATS[path]);
@@ -42,13 +37,14 @@ function limitOf(model) {
 }
 
 function modelCard(model) {
-  const [kind, text] = STATES[model.state] ?? ["", String(model.state)];
   const limits = limitOf(model);
   const pairs = [
     ["Model", [model.model && model.model !== model.id ? `${model.model}, ` : "", `at ${model.owned_by}`]],
     ["Price", priceOf(model.price)],
-    ...(model.data_class ? [["Data", typeof model.data_class === "object" ? Object.values(model.data_class).join(", ") : String(model.data_class)]] : []),
-    ...(model.context_window ? [["Context", `${whole.format(model.context_window)} tokens`]] : []),
+    ...(model.data_class ? [["Data", `up to ${model.data_class}`]] : []),
+    ...(model.context_length ? [["Context", `${whole.format(model.context_length)} tokens`]] : []),
+    ...(model.regions ? [["Region", model.regions.join(", ")]] : []),
+    ...(model.deprecation_date ? [["Ends", model.deprecation_date]] : []),
     ["Limits", limits.length ? limits.join("; ") : "none"],
     ...(model.aliases?.length ? [["Also called", model.aliases.join(", ")]] : []),
   ];
@@ -56,7 +52,8 @@ function modelCard(model) {
   return h(
     "article",
     { class: "model", "data-model": model.id },
-    h("header", {}, h("h3", {}, model.id), tag(text, kind)),
+    h("header", {}, h("h3", {}, model.id), stateTag(model.state)),
+    model.state_text ? h("p", { class: "note" }, model.state_text) : null,
     model.description ? h("p", {}, model.description) : null,
     h("div", { class: "tags" }, abilities(model).map((each) => tag(each))),
     h("dl", {}, pairs.map(([name, value]) => [h("dt", {}, name), h("dd", {}, value)])),

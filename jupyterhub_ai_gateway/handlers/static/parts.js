@@ -96,6 +96,21 @@ export function until(time) {
 
 export const clock = (time) => new Date(time).toLocaleString("en", { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
 
+/** How a model or a place fares: a class of the tag, and words. */
+const STATES = {
+  ready: ["ready", "Ready"],
+  degraded: ["degraded", "Partly resting"],
+  queued: ["degraded", "Busy: requests wait"],
+  loading: ["degraded", "Is being loaded"],
+  resting: ["resting", "Resting after failures"],
+  down: ["resting", "Down"],
+  maintenance: ["degraded", "Maintenance"],
+};
+export function stateTag(state) {
+  const [kind, text] = STATES[state] ?? ["", String(state)];
+  return tag(text, kind);
+}
+
 const OUTCOMES = {
   ok: "Answered",
   caller_left: "You left before it was over",

@@ -1,6 +1,6 @@
 // The playground: a conversation that lives in this page alone. It sends what the code it shows would send.
 
-import { announce, ask, at, BASE_URL, dialog, duration, h, HUB_URL, money, send, snippet, tag, USER, whole } from "./parts.js";
+import { announce, ask, at, BASE_URL, dialog, duration, h, HUB_URL, money, send, snippet, stateTag, USER, whole } from "./parts.js";
 
 const MAX_IMAGE_BYTES = 8 * 1024 * 1024;
 const turns = []; // {role, content, error?}: content is text, or parts with an image
@@ -72,7 +72,7 @@ function showModel() {
   if (images === false) { image = null; showImage(); }
   const price = model.price && (model.price.input_per_mtok || model.price.output_per_mtok)
     ? `${money(model.price.input_per_mtok)} in, ${money(model.price.output_per_mtok)} out, per million tokens` : model.price ? "Free" : "Its price is unknown";
-  at("about").replaceChildren(model.state === "ready" ? "" : h("p", { class: "mb-1" }, tag(model.state === "resting" ? "Resting after failures" : "Partly resting", model.state)),
+  at("about").replaceChildren(model.state === "ready" ? "" : h("p", { class: "mb-1" }, stateTag(model.state)),
     model.description ? h("p", { class: "mb-1" }, model.description) : "", h("span", {}, `${price}.`),
     images === null ? h("p", { class: "mb-0" }, "Nobody says whether it takes images.") : "");
 }

@@ -1,7 +1,7 @@
 // For those who look after the gateway, and for instructors: use, limits, models, requests in flight,
 // configuration, and what staff did. A tab asks the API when it is opened.
 
-import { amount, announce, ask, at, clock, daysBetween, dialog, duration, GROUPS, h, LOW, MEASURES, money, note, NUMBER, PREFIX, requestTable, RESOURCES, snippet, STAFF, stackedBars, sums, SUMS, table, tabs, tag, until, whole } from "./parts.js";
+import { amount, announce, ask, at, clock, daysBetween, dialog, duration, GROUPS, h, LOW, MEASURES, money, note, NUMBER, PREFIX, requestTable, RESOURCES, snippet, STAFF, stackedBars, stateTag, sums, SUMS, table, tabs, tag, until, whole } from "./parts.js";
 
 const IS_ADMIN = STAFF === "admin";
 const SEES_ALL = GROUPS.includes("*");
@@ -235,17 +235,17 @@ async function modelsTab() {
   const { deployments } = await ask("deployments");
   const rows = deployments.map((each) => [
     [each.endpoint], [each.deployment], [`${each.provider}${each.model ? ` · ${each.model}` : ""}`],
-    [tag(each.state === "resting" ? `Resting, ${duration(each.rests_s * 1000)} more` : "Ready", each.state)],
-    [each.reason ? (REASONS[each.reason] ?? each.reason.replaceAll("_", " ")) : "—", "wide"],
+    [each.state === "resting" && each.rests_s !== null ? tag(`Resting, ${duration(each.rests_s * 1000)} more`, "resting") : stateTag(each.state)],
+    [each.state_text && each.state !== "resting" ? `${each.state_text}${each.state_until ? `, until ${clock(each.state_until)}` : ""}` : each.reason ? (REASONS[each.reason] ?? each.reason.replaceAll("_", " ")) : "—", "wide"],
     [each.in_flight === null ? "—" : whole.format(each.in_flight), NUMBER],
     [each.latency_s === null ? "—" : duration(each.latency_s * 1000), NUMBER],
     [each.failures === null ? "—" : whole.format(each.failures), NUMBER],
     [each.price_source ?? "no price"],
   ]);
-  const resting = deployments.filter((each) => each.state === "resting").length;
+  const resting = deployments.filter((each) => each.state !== "ready").length;
   panel().replaceChildren(h("h2", {}, "Models and where they run"),
-    h("p", {}, resting ? tag(`${resting} of ${deployments.length} rest`, "resting") : tag(`All ${deployments.length} are ready`, "ready")),
-    rows.length ? table([["Model"], ["Place"], ["Provider"], ["State"], ["Why it rested last"], ["In flight", NUMBER], ["Until an answer", NUMBER], ["Failures", NUMBER], ["Price by"]], rows, "Models and where they run") : note("There is none."),
+    h("p", {}, resting ? tag(`${resting} of ${deployments.length} ${resting === 1 ? "is" : "are"} not ready`, "resting") : tag(`All ${deployments.length} are ready`, "ready")),
+    rows.length ? table([["Model"], ["Place"], ["Provider"], ["State"], ["Why"], ["In flight", NUMBER], ["Until an answer", NUMBER], ["Failures", NUMBER], ["Price by"]], rows, "Models and where they run") : note("There is none."),
     note("How a place fares is learned from what is sent to it. A place that has no other beside it never rests."));
 }
 
