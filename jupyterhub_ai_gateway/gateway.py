@@ -924,18 +924,21 @@ class _Stream:
         self._timer: asyncio.TimerHandle | None = None
         if keepalive_s > 0:
             self._timer = self._loop.call_later(keepalive_s, self._break_silence)
+        self.tap: StreamTap | MediaTap | BridgeTap | ArrayTap
+        self._use(serving.dialect.tap(serving.asked))  # it may fail before there is a deployment
+
+    def _use(self, tap: StreamTap | MediaTap | BridgeTap) -> None:
+        is_array = self._serving.dialect.is_array
+        self.tap = ArrayTap(cast(StreamTap | BridgeTap, tap)) if is_array else tap
 
     def begin(self, deployment: Deployment, *, holds: bool) -> None:
         """Expect the answer of a deployment, in the place of one that failed."""
         self._deployment = deployment
         serving = self._serving
-        self.tap: StreamTap | MediaTap | BridgeTap | ArrayTap
         if serving.crossing is None:
-            self.tap = serving.dialect.tap(serving.asked)
+            self._use(serving.dialect.tap(serving.asked))
         else:
-            self.tap = serving.crossing.tap(lambda body: deployment.provider.refusal(500, {}, body))
-        if serving.dialect.is_array:
-            self.tap = ArrayTap(cast(StreamTap | BridgeTap, self.tap))
+            self._use(serving.crossing.tap(lambda body: deployment.provider.refusal(500, {}, body)))
         self._held: list[bytes] | None = [] if holds else None
         self._held_bytes = 0
 

@@ -192,7 +192,11 @@ async def test_what_the_caller_sees_and_what_is_left(
     expected_log._recorder.lines.clear()  # a line of WARNING for each that is the provider's own
 
 
-@pytest.mark.parametrize(("row", "is_stream"), CASES)
+IN_ONE_PIECE = "tells an error after content"
+"""When both arrive at once, another deployment can still take over."""
+
+
+@pytest.mark.parametrize(("row", "is_stream"), [each for each in CASES if IN_ONE_PIECE not in str(each.id)])
 async def test_another_deployment_serves_what_can_still_be_served(
     row: Row, is_stream: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected_log: Any
 ) -> None:

@@ -10,25 +10,29 @@ import pytest
 from jupyterhub_ai_gateway.router import federation
 from jupyterhub_ai_gateway.router.federation import State, by_state, state_of
 from jupyterhub_ai_gateway.router.health import Health
+from jupyterhub_ai_gateway.router.states import Found
 
 
 @dataclass
 class Somewhere:
-    state: State = "running"
+    says: State = "running"
     number: int = 0
     health: Health = field(default_factory=Health)
 
+    def state(self, now: float) -> Found:
+        return self.health.state(now)
+
 
 def test_running_comes_before_queued_before_free_before_online(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(federation, "state_of", lambda each, now: each.state)
+    monkeypatch.setattr(federation, "state_of", lambda each, now: each.says)
     states: list[State] = ["running", "queued", "free", "online", "offline", "maintenance"]
     places = [Somewhere(state, number) for state in states for number in range(3)]
     mixed = random.Random(3).sample(places, len(places))
     found = by_state(mixed, 0.0)
-    assert [each.state for each in found] == [state for state in states for _ in range(3)]
+    assert [each.says for each in found] == [state for state in states for _ in range(3)]
     for state in states:  # in one state the order stays what it was
-        assert [each.number for each in found if each.state == state] == [
-            each.number for each in mixed if each.state == state
+        assert [each.number for each in found if each.says == state] == [
+            each.number for each in mixed if each.says == state
         ]
 
 
