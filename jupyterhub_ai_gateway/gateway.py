@@ -643,7 +643,10 @@ class _Serving:
             raise
         finally:
             health.end()
-        health.succeeded(self.outcome.upstream_s)
+        if self.outcome.slug:  # the provider told of an error after content, which the caller has
+            health.failed(UpstreamFault("The model's provider failed within its answer."), clock(), began)
+        else:
+            health.succeeded(self.outcome.upstream_s)
 
     async def _try_keys(self, deployment: Deployment) -> None:
         """Make attempts with a deployment's keys, until one is neither refused nor used up."""

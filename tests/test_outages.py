@@ -45,7 +45,6 @@ class Row(NamedTuple):
 
 
 NEVER_LISTENS = object()
-PAGE = Reply(headers=[("Content-Type", "text/html")], body=b"<html>")
 NOT_STREAMS = (
     "begins an answer and is silent",
     "tells an error in an answer that is well",
@@ -91,6 +90,7 @@ PLAIN = [
         Reply(headers=[("Content-Type", "text/html")], body=b"<html>"),
         502,
         "upstream_broken",
+        is_kept=True,
     ),
     Row("never ends", Reply(headers=JSON, body=endless(b"x" * 60_000)), 502, "upstream_broken"),
     Row(
@@ -151,10 +151,9 @@ def prepare(up: FakeUpstream, row: Row) -> None:
         up.always(row.script)
 
 
-async def nothing_is_left(running: Served, up: FakeUpstream, *, is_kept: bool) -> None:
-    """Wait until no connection is open but one that may be used again; nothing runs, nothing is held."""
-    most = 1 if is_kept else 0
-    while running.service.client.open_connections > most or up.open_connections > most:
+async def nothing_is_left(running: Served, *ups: FakeUpstream, most: int) -> None:
+    """Wait until no connection is open but those that may be used again; nothing runs, nothing is held."""
+    while max(running.service.client.open_connections, sum(up.open_connections for up in ups)) > most:
         await asyncio.sleep(0)
     counters: Any = running.service.books.counters
     assert counters.open_reservations == 0
@@ -181,6 +180,8 @@ async def test_what_the_caller_sees_and_what_is_left(
             if row.is_cut:
                 assert f'"code":"{row.code}"'.encode() in answer.body.replace(b'": "', b'":"')
                 assert answer.body.count(b'"error"') == 1
+            elif row.name == "is cut in the head" and way == "stock":
+                assert answer.error["code"] == "upstream_unreachable"  # aiohttp does not tell the two apart
             else:
                 assert answer.error["code"] == row.code
                 assert answer.headers.get("retry-after") == row.retry_after
@@ -188,7 +189,7 @@ async def test_what_the_caller_sees_and_what_is_left(
             assert (found["status"], found["attempts"]) == (row.status, 1)
             assert found["outcome"] != "ok"
             assert (found["cost_nanousd"] is None) == (not row.is_cut or found["output_tokens"] is None)
-            await nothing_is_left(running, up, is_kept=row.is_kept)
+            await nothing_is_left(running, up, most=1 if row.is_kept else 0)
     expected_log._recorder.lines.clear()  # a line of WARNING for each that is the provider's own
 
 
@@ -217,11 +218,11 @@ async def test_another_deployment_serves_what_can_still_be_served(
                     assert b'"error"' not in answer.body
             first, *others = await rows(running)
             if has_content:
-                assert (first["attempts"], first["tries"]) == (1, [])
+                assert (first["attempts"], len(first["tries"])) == (1, 1)
             else:
                 assert [each["outcome"] == "ok" for each in first["tries"]] == [False, True]
                 assert [each["attempts"] for each in others] == [1, 1]
-            await nothing_is_left(running, a, is_kept=True)
+            await nothing_is_left(running, a, b, most=2 if row.is_kept else 1)
     expected_log._recorder.lines.clear()
 
 
