@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import aiohttp
 import pytest
+from expected import ExpectedLog
 from fakes.hub import ACCESS, FakeHub, json_response, user_model
 from tornado import web
 from tornado.httpserver import HTTPServer
@@ -147,12 +148,21 @@ async def test_ping() -> None:
 async def test_probes_need_no_token_and_no_hub(path: str) -> None:
     async with running() as service:
         service.hub.answer = json_response(500, {})
-        for token in ("", "bogus", "alices"):
+        for token in ("",) if path == "health" else ("", "bogus", "alices"):
             assert (await service.ask(path, token=token)).status == 200
         head = await service.ask(path, "HEAD")
         assert (head.status, head.text) == (200, "")
         assert head.headers["Cache-Control"] == "no-store"
         assert service.hub.asked == []
+
+
+async def test_health_answers_whoever_asks_although_the_hub_does_not(expected_log: ExpectedLog) -> None:
+    async with running() as service:
+        service.hub.answer = json_response(500, {})
+        reply = await service.ask("health", token="alices")
+        assert reply.status == 200
+        assert "deployments" not in reply.text
+    expected_log.take("The Hub cannot be asked")
 
 
 async def test_metrics_for_whoever_may_read_metrics_alone() -> None:
