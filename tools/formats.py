@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from jupyterhub_ai_gateway.dialects import (
     chat_back,
@@ -56,6 +58,14 @@ turn, refusals before the answer and failures within it, and with callers who ha
 Not served are callers who speak Cohere's or Mistral's own form of chats: their SDKs read answers in a
 shape that no other client knows. OpenAI's SDK reaches their models.
 
+## Who was tried with whom
+
+Each cell is run by `tests/matrix/test_matrix.py` with all of what is said above, by the caller's official
+SDK; the provider checks what it is sent against the types that its vendor publishes. "As it came" is where
+both speak the same.
+
+MATRIX
+
 ## What callers send
 """
 _LACKS = """
@@ -76,7 +86,7 @@ _ATTRIBUTES = {
 
 def page() -> str:
     """Return the page."""
-    parts = [_HEAD]
+    parts = [_HEAD.replace("MATRIX", "\n".join(_matrix()))]
     for name, table in FRONTS.items():
         parts += [f"### {name}", "", *_rows(table), ""]
     parts.append(_LACKS.lstrip("\n"))
@@ -88,6 +98,21 @@ def page() -> str:
             "",
         ]
     return "\n".join(parts).rstrip("\n") + "\n"
+
+
+def _matrix() -> Iterable[str]:
+    """Return the callers and the providers of the matrix, which the tests make from the same two tables."""
+    tests = str(Path(__file__).parent.parent / "tests")
+    if tests not in sys.path:
+        sys.path.insert(0, tests)
+    from matrix.test_matrix import CLIENTS, VENDORS
+
+    yield "| | " + " | ".join(VENDORS) + " |"
+    yield "| --- |" + " --- |" * len(VENDORS)
+    for client in CLIENTS:
+        is_kin = [vendor.startswith(client) for vendor in VENDORS]
+        cells = ["as it came" if kin else "translated" for kin in is_kin]
+        yield f"| **{client}** | " + " | ".join(cells) + " |"
 
 
 def _rows(table: Mapping[str, Verb]) -> Iterable[str]:
