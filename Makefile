@@ -9,12 +9,13 @@ AXE := $(VENV)/node/node_modules/axe-core/axe.min.js
 PATH := $(CURDIR)/$(VENV)/node/bin:$(CURDIR)/$(BIN):$(PATH)
 export PATH
 
-.PHONY: help demo test test-compat bench docs lint format clean
+.PHONY: help demo first-answer test test-compat bench docs lint format clean
 
 help:
 	@echo "make demo    a JupyterHub with the gateway on this machine"
 	@echo "make test    contracts, types, lint, tests"
 	@echo "make test-compat  clients of other systems, old and new, each in an environment of its own"
+	@echo "make first-answer  how long it takes from a fresh clone to the first answer"
 	@echo "make bench   what a request costs, beside nginx"
 	@echo "make docs    the documentation, in docs/_build/html"
 
@@ -30,6 +31,9 @@ test: $(VENV)/.test $(OLDEST)/.ready $(CHP) $(AXE) browser databases
 
 test-compat: $(VENV)/.test
 	$(BIN)/python -m pytest -q tests/compat
+
+first-answer: $(VENV)/.test
+	$(BIN)/python -m tools.first_answer
 
 bench: $(VENV)/.test
 	@$(PYTHON) tools/system_packages.py bench

@@ -97,6 +97,7 @@ class FilesHandler(BatchHandler):
     @override
     def initialize(self) -> None:
         self._upload: Upload | None = None
+        self._is_gone = False  # True once nobody is there any more who could send the rest
         self._form: Form | None = None
         self._fault: Fault | None = None  # why the rest of the body is passed over
         self._fields: dict[str, bytes] = {}
@@ -112,10 +113,12 @@ class FilesHandler(BatchHandler):
             connection.set_max_body_size(desk.config.file_bytes + _FORM_BYTES)
             self._form = Form(self.request.headers.get("Content-Type", ""))
             self._upload = await desk.upload(self.caller)
+            if self._is_gone:  # while it was begun
+                self._discard()
 
     @override
     async def data_received(self, chunk: bytes) -> None:
-        if self._form is None or self._fault is not None:
+        if self._form is None or self._fault is not None or self._is_gone:
             return
         try:
             for event in self._form.feed(chunk):
@@ -184,6 +187,7 @@ class FilesHandler(BatchHandler):
     @override
     def on_connection_close(self) -> None:
         super().on_connection_close()
+        self._is_gone = True
         self._discard()
 
     def _discard(self) -> None:

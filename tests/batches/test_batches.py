@@ -19,7 +19,10 @@ from fakes.upstream import FakeUpstream, Gate, Reply, Request, chat_completion, 
 from served import FULL, KEY, PREFIX, WAYS, Served, endpoint, served
 
 from jupyterhub_ai_gateway.batches import work
+from jupyterhub_ai_gateway.batches.desk import Desk, Upload
+from jupyterhub_ai_gateway.handlers.batches import FilesHandler
 from jupyterhub_ai_gateway.storage import Database
+from jupyterhub_ai_gateway.vocabulary import Caller
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
 
@@ -578,6 +581,39 @@ async def test_an_upload_that_is_cut_off_leaves_nothing(tmp_path: Path) -> None:
                 await asyncio.sleep(0.01)
             writer.close()
             while os.listdir(uploads):
+                await asyncio.sleep(0.01)
+
+
+async def test_who_leaves_while_an_upload_is_begun_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, noticed, go_on = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    real, close = Desk.upload, FilesHandler.on_connection_close
+
+    async def slow(desk: Desk, caller: Caller) -> Upload:
+        upload = await real(desk, caller)
+        begun.set()
+        await go_on.wait()
+        return upload
+
+    def closed(handler: FilesHandler) -> None:
+        close(handler)
+        noticed.set()
+
+    monkeypatch.setattr(Desk, "upload", slow)
+    monkeypatch.setattr(FilesHandler, "on_connection_close", closed)
+    with FakeUpstream(key=KEY) as up:
+        async with batching(up, tmp_path) as gateway:
+            _reader, writer = await asyncio.open_connection("127.0.0.1", gateway.service.port)
+            writer.write(
+                f"POST {PREFIX}v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer t-alice\r\n"
+                "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 5000\r\n\r\n".encode()
+            )
+            await begun.wait()
+            writer.transport.abort()
+            await noticed.wait()
+            go_on.set()
+            while os.listdir(tmp_path / "batches" / "uploads"):
                 await asyncio.sleep(0.01)
 
 
