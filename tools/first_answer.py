@@ -77,8 +77,13 @@ def _first_cell(url: str, password: str, notebook: Path) -> str:
             raise SystemExit("the server did not start")
         browser.get(f"{url}hub/spawn/{USER}")
         time.sleep(1)
+    browser.get(f"{url}hub/token").raise_for_status()
+    headers = {
+        "X-XSRFToken": str(browser.cookies.get("_xsrf", path="/hub/")),  # another one since the login
+        "Referer": f"{url}hub/token",
+    }
     asked = {"note": "first answer", "expires_in": 600}
-    made = browser.post(f"{url}hub/api/users/{USER}/tokens", json=asked, headers={"X-XSRFToken": str(xsrf)})
+    made = browser.post(f"{url}hub/api/users/{USER}/tokens", json=asked, headers=headers)
     made.raise_for_status()
     token = {"Authorization": f"token {made.json()['token']}"}
     kernel = requests.post(f"{server}api/kernels", json={}, headers=token, timeout=60)
