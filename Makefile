@@ -29,7 +29,7 @@ test: $(VENV)/.test $(OLDEST)/.ready $(CHP) $(AXE) browser databases
 	$(BIN)/ruff format --check
 	$(BIN)/python -m pytest -q
 
-test-compat: $(VENV)/.test
+test-compat: $(VENV)/.test $(CHP)
 	$(BIN)/python -m pytest -q tests/compat
 
 first-answer: $(VENV)/.test

@@ -387,6 +387,8 @@ class _Serving:
     """Where it is counted once it has gone to a deployment."""
     crossing: Crossing | VectorCrossing | None = None
     """The request in the words of the deployment that is tried, where those are not the caller's."""
+    unheard: str = ""
+    """What the caller said in its beta header, and the deployment that is tried does not hear."""
     may_try_others: bool = False
     """True while another deployment could serve it, should this one fail."""
     needs: Needs | None = None
@@ -462,7 +464,7 @@ class _Serving:
             return
         if endpoint.is_sticky:
             self.key = self._session_key(wishes)
-        wishes = wishes or Wishes()
+        wishes = wishes or _NO_WISHES
         needs = demanded(
             rules, self.caller, endpoint.name, data_class=wishes.data_class, region=wishes.region
         )
@@ -601,14 +603,10 @@ class _Serving:
     async def _try_in_turn(self, deployment: Deployment, pool: Pool) -> None:
         """Make an attempt once the pool has a slot for it; `QueueFull` when it does not get one."""
         ticket = await self._wait_for(pool)
-        usage: Usage | None = None
         try:
             await self._try(deployment)
         finally:
-            usage = self.outcome.usage
-            is_known = usage is not None and usage.input_tokens is not None
-            tokens = (usage.input_tokens or 0) + (usage.output_tokens or 0) if is_known and usage else None
-            pool.leave(ticket, tokens)
+            pool.leave(ticket, _tokens(self.outcome.usage))
 
     async def _wait_for(self, pool: Pool) -> Ticket:
         """Wait for a slot; a stream's caller hears comments meanwhile."""
@@ -800,10 +798,12 @@ class _Serving:
         self.reply.respond(200, [*JSON, *self.headers], body)
 
     def _dropped(self) -> Headers:
-        """Return the names of what the endpoint's parameters and the translation have left out."""
+        """Return the names of what was left out: by the parameters, the translation, of the beta header."""
         dropped = [] if self.crossing is None else self.crossing.dropped
         if self.told is not None:
             dropped = [*self.told.dropped, *dropped]
+        if self.unheard:
+            dropped = [*dropped, self.unheard]
         if not dropped:
             return ()
         names = ", ".join(name for name in dropped if name.isascii() and name.isprintable())
@@ -823,18 +823,18 @@ class _Serving:
 
     def _said_by_caller(self, provider: Provider) -> Headers:
         """Return the one header of the caller's that the provider may hear, less what reaches too far."""
-        name, value = self.dialect.beta_header, self.call.betas
+        name, value, self.unheard = self.dialect.beta_header, self.call.betas, ""
         if name is None or not value:
             return ()
         if self.crossing is not None:
-            self.crossing.dropped.append(name)  # another format's host does not know it
+            self.unheard = name  # another format's host does not know it
             return ()
         kept, dropped = allowed_betas(value)
         if provider.betas is not None:
             dropped += [word for word in kept if word not in provider.betas]
             kept = [word for word in kept if word in provider.betas]
         if dropped:
-            self.headers.append(("x-ai-gateway-dropped-params", f"{name}: {', '.join(dropped)}"))
+            self.unheard = f"{name}: {', '.join(dropped)}"
         return ((name, ",".join(kept)),) if kept else ()
 
     async def _answer(self, exchange: Exchange, deployment: Deployment) -> None:
@@ -860,8 +860,9 @@ class _Serving:
 
     def with_own_ids(self, data: bytes, deployment: Deployment) -> bytes:
         """Give the caller ids of their own for what the provider keeps."""
-        is_own = self.owned is not None and self.crossing is None and self.endpoint.owns(deployment)
-        return self.owned.rewrite(data, deployment.name) if self.owned is not None and is_own else data
+        if self.owned is None or self.crossing is not None or not self.endpoint.owns(deployment):
+            return data
+        return self.owned.rewrite(data, deployment.name)
 
     async def _relay(self, stream: _Stream, exchange: Exchange) -> None:
         _require_type(exchange.headers, b"event-stream")
@@ -1060,6 +1061,13 @@ def _apply(parameters: Parameters, call: Call, asked: Asked) -> Told:
     else:
         asked.fields, told = parameters.apply(asked.fields)
     return told
+
+
+def _tokens(usage: Usage | None) -> int | None:
+    """Return how many tokens were read and written; None where nobody said."""
+    if usage is None or usage.input_tokens is None:
+        return None
+    return usage.input_tokens + (usage.output_tokens or 0)
 
 
 class _CallerGone(Exception):  # noqa: N818 - nobody's error

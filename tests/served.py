@@ -131,6 +131,8 @@ class Served:
         head, _, rest = whole.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
         fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        names = [line.partition(":")[0].lower() for line in lines]
+        assert len(set(names)) == len(names) or "set-cookie" in names, "a header is there twice"
         answer = Answer(int(first.split(" ")[1]), fields, unchunked(rest, fields, int(first.split(" ")[1])))
         assert answer.headers["x-request-id"].startswith("req_")
         return answer

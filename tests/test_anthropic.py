@@ -119,6 +119,16 @@ async def test_field_that_reaches_beyond_the_request_is_refused(field: str) -> N
         assert not up.requests
 
 
+async def test_what_is_not_heard_is_said_once_however_often_it_is_tried() -> None:
+    with upstream() as up:
+        up.script(error(529, "overloaded_error", "Overloaded"), error(500, "api_error", "Oops"))
+        async with served(up, [claude(up, retries=2, parameters={"drop": ["top_k"]})]) as running:
+            betas = ("anthropic-beta", "files-api-2025-04-14")
+            answer = await ask(running, headers=[betas], top_k=5)
+    assert (answer.status, answer.headers["x-ai-gateway-attempts"]) == (200, "3")
+    assert answer.headers["x-ai-gateway-dropped-params"] == "top_k, anthropic-beta: files-api-2025-04-14"
+
+
 FAILURES: list[tuple[Any, type[anthropic.APIError]]] = [
     (error(400, "invalid_request_error", "bad"), anthropic.BadRequestError),
     (error(401, "authentication_error", f"bad key {KEY}"), anthropic.InternalServerError),

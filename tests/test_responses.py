@@ -91,6 +91,7 @@ async def test_the_last_event_may_be_long(tmp_path: Path) -> None:
         ("prompt", {"id": "pmpt_1"}),
         ("tools", [{"type": "file_search", "vector_store_ids": ["vs_1"]}]),
         ("tools", [{"type": "function", "name": "f"}, {"type": "mcp", "server_url": "https://x"}]),
+        ("tools", [{"type": "mcp", "server_url": "https://x"}, {"type": 5}, "no object"]),
     ],
 )
 async def test_what_reaches_beyond_the_request_is_refused(way: str, field: str, value: Any) -> None:

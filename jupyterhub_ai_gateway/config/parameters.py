@@ -171,5 +171,6 @@ def _number(block: Block, key: str) -> float | None:
 
 def _as_number(value: object) -> float | None:
     """Return a number as it is, whole ones whole; None for what is none, or has no end."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value if is_number and math.isfinite(value) else None  # type: ignore[arg-type, return-value]
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    return value if math.isfinite(value) else None

@@ -9,7 +9,7 @@ https://openrouter.ai/docs/use-cases/reasoning-tokens), `extra_content.google.th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Final, cast
 
 from ..vocabulary import Usage
 from .canonical import (
@@ -371,7 +371,7 @@ def _tool(item: Json, place: str, loss: Loss) -> Tool:
 def _choice(reader: Reader) -> str | Named | None:
     value = reader.any("tool_choice")
     if value is None or value in ("auto", "none", "required"):
-        return value  # type: ignore[no-any-return]
+        return cast(str | None, value)
     if isinstance(value, dict):
         allowed = value.get("allowed_tools")
         if isinstance(allowed, dict):

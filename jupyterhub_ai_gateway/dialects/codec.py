@@ -18,6 +18,7 @@ from .canonical import (
     Event,
     Json,
     Media,
+    MediaKind,
     Named,
     Opaque,
     Part,
@@ -117,16 +118,16 @@ def unwrap(kept: str | None, usual_maker: str) -> Opaque | None:
     return Opaque(maker, blob) if blob else None
 
 
-def media_of_url(url: str, path: str, kind: str = "image", **more: Any) -> Media:
+def media_of_url(url: str, path: str, kind: MediaKind = "image", **more: Any) -> Media:
     """Read a URL, which may hold the data itself."""
     if not url.startswith("data:"):
         if not url.startswith(("https://", "http://")):
             raise wrong(path, "must be a URL that begins with https:// or data:")
-        return Media(kind, url=url, **more)  # type: ignore[arg-type]
+        return Media(kind, url=url, **more)
     found = _DATA_URL.match(url)
     if found is None or not found[3]:
         raise wrong(path, "must be a data URL in base64, such as data:image/png;base64,…")
-    return Media(kind, found[1] or None, base64=url[found.end() :], **more)  # type: ignore[arg-type]
+    return Media(kind, found[1] or None, base64=url[found.end() :], **more)
 
 
 def data_url(media: Media, default_type: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -162,7 +162,7 @@ def read_answer(body: bytes) -> Answer:
 
 def _usage_of(answer: _Answer) -> Usage | None:
     usage = None if answer.usage is None else answer.usage.usage()
-    more: dict[str, object] = {}
+    more: dict[str, Any] = {}
     if answer.meta is not None and answer.meta.billed_units is not None:
         more["search_units"] = _whole(answer.meta.billed_units.search_units)
     if answer.meta is not None and answer.meta.tokens is not None:
@@ -172,7 +172,7 @@ def _usage_of(answer: _Answer) -> Usage | None:
     if answer.data is not None:
         more["images"] = len(answer.data)
     more = {name: value for name, value in more.items() if value is not None}
-    return (usage or Usage())._replace(**more) if more else usage  # type: ignore[arg-type]
+    return (usage or Usage())._replace(**more) if more else usage
 
 
 def _whole(number: float | None) -> int | None:

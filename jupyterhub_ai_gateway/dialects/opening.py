@@ -62,6 +62,7 @@ from .policy import (
     UNSTORED,
     Verbs,
     refused,
+    typed_items,
 )
 
 Fields = dict[str, msgspec.Raw]
@@ -69,8 +70,8 @@ Fields = dict[str, msgspec.Raw]
 MAX_MODEL_CHARS = 256
 
 _TELL_USAGE = (MESSAGES, RESPONSES, GENERATE_CONTENT)
-_GEMINI = (GENERATE_CONTENT, COUNT_CONTENT)
 """Their streams always tell usage, so there is nothing to ask for, and nothing to hide."""
+_GEMINI = (GENERATE_CONTENT, COUNT_CONTENT)
 _MLFLOW_LEGACY = {"candidate_count": "n", "text": "input", "texts": "input"}
 _WITHOUT_STREAMS = (EMBEDDINGS, SPEECH, MODERATIONS, RERANK, *COUNTING)
 _MODEL_OPTIONAL = (IMAGES, IMAGE_EDITS, IMAGE_VARIATIONS, MODERATIONS, RERANK)
@@ -324,22 +325,8 @@ def _reaches_beyond(verb: str, raw: msgspec.Raw) -> bool:
     if verb is REFUSE_FILE_IDS:
         return _FILE_ID.search(bytes(raw)) is not None
     if verb is REFUSE_SHARED_TOOLS:
-        return _has_shared_tool(raw)
+        return any(kind in SHARED_TOOLS for _, kind in typed_items(raw))
     return verb is REFUSE and bytes(raw) not in _NOTHING
-
-
-class _Tool(msgspec.Struct):
-    type: str | None = None
-
-
-_tools = msgspec.json.Decoder(list[_Tool]).decode
-
-
-def _has_shared_tool(raw: msgspec.Raw) -> bool:
-    try:
-        return any(tool.type in SHARED_TOOLS for tool in _tools(raw))
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return False  # the provider will say what it thinks of it
 
 
 def _open(body: bytes) -> Fields:

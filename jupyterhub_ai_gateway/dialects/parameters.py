@@ -13,6 +13,7 @@ import msgspec
 
 from ..config import ParametersConfig
 from ..errors import RequestFault
+from .policy import type_of, typed_items
 
 Fields = dict[str, msgspec.Raw]
 
@@ -21,14 +22,6 @@ _NOTHING = msgspec.Raw()
 _NEED_TOOLS = ("tool_choice", "parallel_tool_calls")
 _encode = msgspec.json.Encoder().encode
 _number = msgspec.json.Decoder(int | float).decode
-_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
-
-
-class _Typed(msgspec.Struct):
-    type: str | None = None
-
-
-_typed = msgspec.json.Decoder(_Typed).decode
 
 
 class Told(NamedTuple):
@@ -74,10 +67,7 @@ class Parameters:
 
     def _drop_tools(self, fields: Fields) -> list[str]:
         """Take tools out by their kind, and what makes no sense without them."""
-        try:
-            tools = [(raw, _type_of(raw)) for raw in _list(fields["tools"])]
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return []  # the provider will say what it thinks of it
+        tools = typed_items(fields["tools"])
         gone = {kind for _, kind in tools if kind is not None and self._drops(kind)}
         if not gone:
             return []
@@ -85,7 +75,7 @@ class Parameters:
         dropped = [f"tools.{kind}" for kind in sorted(gone)]
         if kept:
             fields["tools"] = msgspec.Raw(_encode(kept))
-            if "tool_choice" in fields and _type_of(fields["tool_choice"]) in gone:
+            if "tool_choice" in fields and type_of(fields["tool_choice"]) in gone:
                 del fields["tool_choice"]
                 dropped.append("tool_choice")
             return dropped
@@ -108,13 +98,6 @@ def _rename(fields: Fields, old: str, new: str) -> list[str]:
         return [old]
     fields[new] = raw
     return []
-
-
-def _type_of(raw: msgspec.Raw) -> str | None:
-    try:
-        return _typed(raw).type
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
 
 
 def _clamp(fields: Fields, name: str, least: float | None, most: float | None) -> bool:

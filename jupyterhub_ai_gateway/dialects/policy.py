@@ -19,6 +19,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
+
 from ..errors import RequestFault
 
 SET: Final = "set"
@@ -149,6 +151,30 @@ REASONS: Mapping[str, str] = {
     "container": "would open a container of the provider's account, which everybody here shares",
 }
 """Why a field is refused; the end of a sentence that begins with its name."""
+
+
+class _Typed(msgspec.Struct):
+    type: str | None = None
+
+
+_typed = msgspec.json.Decoder(_Typed).decode
+_items = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def type_of(raw: msgspec.Raw) -> str | None:
+    """Return the `type` of an object; None for what has none, or is no object."""
+    try:
+        return _typed(raw).type
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def typed_items(raw: msgspec.Raw) -> list[tuple[msgspec.Raw, str | None]]:
+    """Return each item of a list with its type; nothing for what is no list: the provider will say so."""
+    try:
+        return [(item, type_of(item)) for item in _items(raw)]
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return []
 
 
 def refused(name: str, where: str | None = None) -> RequestFault:

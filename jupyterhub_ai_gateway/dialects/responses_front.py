@@ -6,6 +6,7 @@ Source: https://platform.openai.com/docs/api-reference/responses and /responses-
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
 
 from ..vocabulary import Usage
 from .canonical import (
@@ -382,7 +383,7 @@ def _tools(item: Json, place: str, loss: Loss, spaces: dict[str, tuple[str, str]
 def _choice(reader: Reader) -> str | Named | None:
     value = reader.any("tool_choice")
     if value is None or value in ("auto", "none", "required"):
-        return value  # type: ignore[no-any-return]
+        return cast(str | None, value)
     if isinstance(value, dict) and value.get("type") == "allowed_tools":
         names = [tool.get("name") for tool in value.get("tools") or () if isinstance(tool, dict)]
         return Named(

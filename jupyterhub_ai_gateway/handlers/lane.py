@@ -154,7 +154,7 @@ class _Arrival(httputil.HTTPMessageDelegate):
         self._betas = betas_of(path.operation, headers)
         self._project = project_from_headers(headers)
         self._wishes = wishes_from_headers(headers)
-        self._connection.set_max_body_size(lane.max_body_bytes)  # type: ignore[attr-defined]
+        self._connection.set_max_body_size(lane.max_body_bytes)  # type: ignore[attr-defined]  # HTTP/1 only
         if path.operation in UPLOADS and self._fault is None and is_form(headers.get("Content-Type", "")):
             self._begin_upload(path.operation, headers)
         return None
@@ -187,7 +187,7 @@ class _Arrival(httputil.HTTPMessageDelegate):
             return
         if self._upload is not None:
             self._upload.end()
-            self._connection.set_close_callback(self._leave)  # type: ignore[attr-defined]
+            self._connection.set_close_callback(self._leave)  # type: ignore[attr-defined]  # HTTP/1 only
             return
         lane, path = self._lane, cast(HotPath, self._path)
         request_id = lane.ids.next()
@@ -201,7 +201,7 @@ class _Arrival(httputil.HTTPMessageDelegate):
         call.project, call.path_streams = self._project, path.streams
         call.wishes, call.place = self._wishes, self._place
         self._task = lane.tasks.start(self._answer(call, wire_of(self._connection)))
-        self._connection.set_close_callback(self._leave)  # type: ignore[attr-defined]
+        self._connection.set_close_callback(self._leave)  # type: ignore[attr-defined]  # HTTP/1 only
 
     async def _answer(self, call: Call, wire: Wire) -> None:
         try:

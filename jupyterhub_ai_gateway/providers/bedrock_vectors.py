@@ -7,6 +7,7 @@ Source: https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-ti
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -52,7 +53,7 @@ _titan = msgspec.json.Decoder(_Titan).decode
 _cohere = msgspec.json.Decoder(_Cohere).decode
 
 
-class Embedder:
+class Embedder(ABC):
     """How a family of models is asked: with which bodies, and how their answers are read."""
 
     @classmethod
@@ -64,13 +65,13 @@ class Embedder:
     def __init__(self, family: Family) -> None:
         self.family = family
 
+    @abstractmethod
     def bodies(self, wanted: _Wanted) -> Iterator[bytes]:
         """Write the requests."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, headers: Mapping[bytes, bytes], body: bytes) -> tuple[list[list[float]], int | None]:
         """Read the vectors of one answer, and how many tokens were read for them."""
-        raise NotImplementedError
 
 
 class TitanEmbedder(Embedder):

@@ -66,4 +66,5 @@ def keep(browser: Browser, name: str) -> None:
         picture = browser.driver.execute_cdp_cmd(
             "Page.captureScreenshot", {"captureBeyondViewport": True, "fromSurface": True}
         )
+        Path(folder).mkdir(parents=True, exist_ok=True)
         Path(folder, f"{name}.png").write_bytes(base64.b64decode(picture["data"]))
