@@ -91,7 +91,7 @@ class Browser:
             message: dict[str, Any] = json.loads(entry["message"])["message"]
             if message["method"] == "Network.requestWillBeSent":
                 url = urlsplit(message["params"]["request"]["url"])
-                if url.scheme not in ("data", "blob", "chrome"):
+                if url.scheme in ("http", "https", "ws", "wss"):  # all others stay in the browser
                     hosts.add(url.netloc)
         return hosts
 
