@@ -308,6 +308,8 @@ def usage_of(value: Json) -> Usage | None:
 
 def _candidate(choice: Json, back: Back) -> Candidate:
     message = choice.get("message") if isinstance(choice, dict) else None
+    if message is None and isinstance(choice, dict) and choice.get("finish_reason") == "content_filter":
+        message = {}  # what is left of an answer that Azure's filter has taken back
     if not isinstance(message, dict):
         raise broken("a choice has no message")
     parts = list(_said(message, choice, back))

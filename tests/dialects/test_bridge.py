@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from jupyterhub_ai_gateway.dialects.anthropic import read_answer
 from jupyterhub_ai_gateway.dialects.bridge import BACKS, Bridge, Crossing
 from jupyterhub_ai_gateway.dialects.canonical import Request, Text, Turn
 from jupyterhub_ai_gateway.dialects.codec import Back, Manners
@@ -383,6 +384,29 @@ def test_why_claude_ended(front: Operation, reason: str, told: Any) -> None:
     crossing = cross(front, MESSAGES, **({"input": "Hi"} if front is RESPONSES else {}))
     found = json.loads(crossing.answer(json.dumps(answer).encode())[0])
     assert told == (found["choices"][0]["finish_reason"] if front is CHAT else found["incomplete_details"])
+
+
+def test_answer_that_azure_s_filter_took_back_ends_for_that_reason() -> None:
+    taken = {"index": 0, "finish_reason": "content_filter", "logprobs": None}
+    answer = {"model": "m", "choices": [taken], "usage": {"prompt_tokens": 15, "completion_tokens": 19}}
+    found = json.loads(cross(MESSAGES, CHAT).answer(json.dumps(answer).encode())[0])
+    assert (found["content"], found["stop_reason"]) == ([], "refusal")
+
+
+def test_making_a_conversation_shorter_is_counted() -> None:
+    shortened = {
+        "type": "compaction",
+        "input_tokens": 83555,
+        "output_tokens": 154,
+        "cache_read_input_tokens": 7,
+    }
+    rest = {"type": "message", "input_tokens": 224, "output_tokens": 22, "cache_read_input_tokens": 0}
+    usage = {**rest, "iterations": [shortened, rest]}
+    del usage["type"]
+    answer = {"content": [{"type": "text", "text": "Hi"}], "stop_reason": "end_turn", "usage": usage}
+    _, known = cross(CHAT, MESSAGES).answer(json.dumps(answer).encode())
+    assert known.usage == Usage(83555 + 224 + 7, 176, 7)
+    assert read_answer(json.dumps(answer).encode()).usage == known.usage
 
 
 def test_usage_is_told_by_kind_and_the_unknown_is_null() -> None:
