@@ -433,9 +433,9 @@ class ChatReader:
         chunk = object_of(body)
         if chunk.get("error"):
             raise ToldError(body)
-        if not self._has_begun:
+        model = chunk.get("model")
+        if not self._has_begun and (model or chunk.get("choices")):  # Azure's first event has neither
             self._has_begun = True
-            model = chunk.get("model")
             yield Begin(model if isinstance(model, str) and model else None)
         for choice in chunk.get("choices") or ():
             if isinstance(choice, dict):

@@ -31,8 +31,8 @@ CONTENT = re.compile(
 """What is in an event with which an answer has begun, for good."""
 _LATEST = 16
 _MOST_UNNAMED = 64
-"""In how many pieces the model's name is looked for: Azure's first event names none, OpenRouter's first is a
-comment, and some hosts never say it."""
+"""In how many pieces the model's name is looked for: Azure's first event names none, OpenRouter begins with
+comments, and some hosts never say it."""
 
 
 class _Chunk(msgspec.Struct):
@@ -200,7 +200,7 @@ def _tells_usage(piece: bytes) -> bool:
 
 
 def _tells_error(piece: bytes) -> bool:
-    """Say whether an event is an error, and not one that tells of an error within a choice, as Azure's do."""
+    """Say whether an event is an error, and not one with an error in a choice, which Azure's filter tells."""
     return any(_is_error(data_of(event)) for event in _EVENT_END.split(piece))
 
 
