@@ -200,7 +200,7 @@ def _tells_usage(piece: bytes) -> bool:
 
 
 def _tells_error(piece: bytes) -> bool:
-    """Say whether an event is an error, and not one with an error in a choice, which Azure's filter tells."""
+    """Say whether an event is an error, and not one with an error in a choice, as Azure's filter has."""
     return any(_is_error(data_of(event)) for event in _EVENT_END.split(piece))
 
 

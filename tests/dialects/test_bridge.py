@@ -315,6 +315,7 @@ def test_tools_of_a_namespace_come_back_with_it() -> None:
     ("front", "choice", "sent"),
     [
         (CHAT, "required", {"type": "any"}),
+        (CHAT, "any", {"type": "any"}),
         (CHAT, "none", {"type": "none"}),
         (CHAT, {"type": "function", "function": {"name": "f"}}, {"type": "tool", "name": "f"}),
         (RESPONSES, {"type": "function", "name": "f"}, {"type": "tool", "name": "f"}),
