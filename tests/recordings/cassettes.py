@@ -312,6 +312,19 @@ def found(*operations: Operation, status: int = 200, is_stream: bool | None = No
         return []
 
 
+def streams() -> list[Recording]:
+    """Return a stream of each address and model, whatever is spoken there."""
+    try:
+        every = recordings()
+    except MissingError:
+        return []
+    kept: dict[Any, Recording] = {}
+    for each in every:
+        if each.is_stream and each.status == 200:
+            kept.setdefault((each.host, each.path, each.asked.get("model"), "tools" in each.asked), each)
+    return list(kept.values())
+
+
 def requests(*operations: Operation) -> list[Recording]:
     """Return the first request of each shape to which there was an answer."""
     try:
