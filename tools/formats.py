@@ -55,6 +55,12 @@ The tests let the official SDKs of every format talk to a provider of every form
 with tools over two turns, parallel calls, JSON Schema, pictures, reasoning that comes back in the next
 turn, refusals before the answer and failures within it, and with callers who hang up.
 
+What real servers sent is tried as well: recordings of OpenAI, Azure OpenAI, Anthropic, Gemini, Vertex AI,
+Bedrock, Mistral, Cohere, DeepSeek, Groq, OpenRouter, Together, xAI, vLLM, Ollama, transformers and MLflow,
+made between 2024 and 2026, are passed on and translated for callers of every format, whole, byte by byte
+and cut at random places. What a caller gets is held against what the vendor's own SDK reads of the same
+bytes. `tests/recordings/README.md` says where each comes from.
+
 Not served are callers who speak Cohere's or Mistral's own form of chats: their SDKs read answers in a
 shape that no other client knows. OpenAI's SDK reaches their models.
 

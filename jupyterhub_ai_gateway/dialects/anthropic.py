@@ -46,14 +46,28 @@ class _CacheWrites(msgspec.Struct):
     ephemeral_1h_input_tokens: Count | None = None
 
 
+class _Iteration(msgspec.Struct):
+    type: str | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    cache_creation_input_tokens: Count | None = None
+    cache_read_input_tokens: Count | None = None
+
+
 class UsageObject(msgspec.Struct):
-    """Usage as this format has it: `input_tokens` is without what was written to or read from a cache."""
+    """Usage as this format has it: `input_tokens` is without what was written to or read from a cache.
+
+    What it took to shorten a conversation stands in `iterations` alone, and is billed like the rest.
+
+    Source: https://platform.claude.com/docs/en/build-with-claude/compaction (read 2026-11).
+    """
 
     input_tokens: Count | None = None
     output_tokens: Count | None = None
     cache_creation_input_tokens: Count | None = None
     cache_read_input_tokens: Count | None = None
     cache_creation: _CacheWrites | None = None
+    iterations: list[_Iteration] | None = None
 
     def updated(self, later: UsageObject) -> UsageObject:
         """Return what is known once a later event of the same stream has been read."""
@@ -65,16 +79,22 @@ class UsageObject(msgspec.Struct):
         """Return it in our words; None when it says nothing."""
         if self.input_tokens is None and self.output_tokens is None:
             return None
-        parts = (self.input_tokens, self.cache_creation_input_tokens, self.cache_read_input_tokens)
-        into = None if self.input_tokens is None else sum(part or 0 for part in parts)
+        read, written = self._all("cache_read_input_tokens"), self._all("cache_creation_input_tokens")
+        plain = self._all("input_tokens")
         hour = self.cache_creation
         return Usage(
-            into,
-            self.output_tokens,
-            self.cache_read_input_tokens,
-            cache_write_tokens=self.cache_creation_input_tokens,
+            None if plain is None else plain + (read or 0) + (written or 0),
+            self._all("output_tokens"),
+            read,
+            cache_write_tokens=written,
             cache_write_1h_tokens=None if hour is None else hour.ephemeral_1h_input_tokens,
         )
+
+    def _all(self, name: str) -> int | None:
+        """Return a count with that of making the conversation shorter."""
+        shortened = [getattr(each, name) for each in self.iterations or () if each.type == "compaction"]
+        told = [count for count in (getattr(self, name), *shortened) if count is not None]
+        return sum(told) if told else None
 
 
 class _Answer(msgspec.Struct):

@@ -308,6 +308,8 @@ def usage_of(value: Json) -> Usage | None:
 
 def _candidate(choice: Json, back: Back) -> Candidate:
     message = choice.get("message") if isinstance(choice, dict) else None
+    if message is None and isinstance(choice, dict) and choice.get("finish_reason") == "content_filter":
+        message = {}  # what is left of an answer that Azure's filter has taken back
     if not isinstance(message, dict):
         raise broken("a choice has no message")
     parts = list(_said(message, choice, back))
@@ -431,9 +433,9 @@ class ChatReader:
         chunk = object_of(body)
         if chunk.get("error"):
             raise ToldError(body)
-        if not self._has_begun:
+        model = chunk.get("model")
+        if not self._has_begun and (model or chunk.get("choices")):  # Azure's first event has neither
             self._has_begun = True
-            model = chunk.get("model")
             yield Begin(model if isinstance(model, str) and model else None)
         for choice in chunk.get("choices") or ():
             if isinstance(choice, dict):

@@ -370,6 +370,8 @@ def _tool(item: Json, place: str, loss: Loss) -> Tool:
 
 def _choice(reader: Reader) -> str | Named | None:
     value = reader.any("tool_choice")
+    if value == "any":  # as clients of Mistral's say it
+        return "required"
     if value is None or value in ("auto", "none", "required"):
         return cast(str | None, value)
     if isinstance(value, dict):

@@ -270,6 +270,8 @@ class CohereReader:
         self._finish: str | None = None
 
     def feed(self, name: str, body: bytes) -> Iterator[Event]:
+        if body == b"[DONE]":
+            return
         event = object_of(body)
         kind = str(event.get("type") or name)
         delta = event.get("delta")

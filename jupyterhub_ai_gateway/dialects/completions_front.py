@@ -5,7 +5,24 @@ Source: https://platform.openai.com/docs/api-reference/completions (read 2026-11
 
 from __future__ import annotations
 
-from .canonical import STOP, Answer, Begin, Delta, Event, Finish, Json, Open, Request, Text, Turn, Used
+from collections.abc import Sequence
+
+from .canonical import (
+    STOP,
+    Answer,
+    Begin,
+    Delta,
+    Event,
+    Finish,
+    Json,
+    Open,
+    Part,
+    Refusal,
+    Request,
+    Text,
+    Turn,
+    Used,
+)
 from .chat_front import DONE, FINISHES, usage_object
 from .codec import Context, encode_json, text_of
 from .loss import IGNORED, MAPPED, Loss, Reader, Refused, Table, wrong
@@ -62,7 +79,7 @@ class CompletionsFront:
 
     def encode_answer(self, answer: Answer, context: Context) -> Json:
         choices = [
-            _choice(text_of(each.parts), index, FINISHES[each.finish or STOP])
+            _choice(_words(each.parts), index, FINISHES[each.finish or STOP])
             for index, each in enumerate(answer.candidates)
         ]
         document = {**_head(context, answer.model), "choices": choices}
@@ -96,6 +113,11 @@ def _head(context: Context, model: str | None) -> dict[str, Json]:
     }
 
 
+def _words(parts: Sequence[Part]) -> str:
+    """Return the text; a refusal is words like others here."""
+    return text_of(Text(part.text) if isinstance(part, Refusal) else part for part in parts)
+
+
 def _choice(text: str, index: int, finish_reason: str | None) -> Json:
     return {"text": text, "index": index, "logprobs": None, "finish_reason": finish_reason}
 
@@ -114,7 +136,7 @@ class CompletionsStream:
             self._model = event.model
         elif isinstance(event, Used):
             self._usage = usage_object(event.usage)
-        elif isinstance(event, Open) and isinstance(event.part, Text):
+        elif isinstance(event, Open) and isinstance(event.part, Text | Refusal):
             self._texts[event.index] = event.candidate
         elif isinstance(event, Delta) and event.index in self._texts:
             return self._write([_choice(event.text, self._texts[event.index], None)])

@@ -263,14 +263,15 @@ class _Contents:
 
     def _result(self, result: Result) -> dict[str, Json]:
         call = self._calls.get(result.call_id)
-        text = "\n".join(part.text for part in result.parts if isinstance(part, Text))
+        words = [part for part in result.parts if isinstance(part, Text) or part.text is not None]
+        text = "\n".join(part.text if isinstance(part, Text) else _media(part)["text"] for part in words)
         made: dict[str, Json] = {
             "name": self._back.names.of(result.call_id if call is None else call.name),
             "response": {"error" if result.is_error else "output": text},
         }
         if self._back.manners.takes_call_ids:
             made["id"] = self._back.names.id(result.call_id)
-        media = [part for part in result.parts if isinstance(part, Media)]
+        media = [part for part in result.parts if isinstance(part, Media) and part.text is None]
         if media:
             made["parts"] = [written for part in media for written in self._shown(part)]
         return {"functionResponse": made}
@@ -299,8 +300,11 @@ def _signed(signature: str | None) -> Iterator[dict[str, Json]]:
 
 
 def _is_question(turn: Turn) -> bool:
-    """Say whether a turn of the user's is more than results: from here on calls must be signed."""
-    return turn.role == "user" and any(not isinstance(part, Result) for part in turn.parts)
+    """Say whether a turn of the user's has no results: from here on calls must be signed.
+
+    One with both may go on with a turn, or begin one; a mark too many does no harm.
+    """
+    return turn.role == "user" and not any(isinstance(part, Result) for part in turn.parts)
 
 
 def _media(part: Media) -> dict[str, Json]:

@@ -470,9 +470,11 @@ class MessagesReader:
         if not isinstance(index, int):
             raise broken("a block has no number")
         for part in found:
+            whole = ""
             if isinstance(part, Call):
+                whole = part.arguments
                 part = Call(part.id, part.name, "", part.is_custom)
-            self._open[index] = _Block(self._next, part, self._back)
+            self._open[index] = _Block(self._next, part, self._back, whole)
             yield Open(self._next, part)
             self._next += 1
 
@@ -486,9 +488,13 @@ class MessagesReader:
 
 
 class _Block:
-    """A block that is being read."""
+    """A block that is being read. `whole` are the arguments of a call that came with its beginning.
 
-    def __init__(self, index: int, part: Part, back: Back) -> None:
+    They come so where code that Claude runs calls the tool; no others follow then.
+    """
+
+    def __init__(self, index: int, part: Part, back: Back, whole: str = "") -> None:
+        self._whole = "" if whole == "{}" else whole
         self._index = index
         self._part = part
         self._opaque = part.opaque if isinstance(part, Thinking) else None
@@ -509,6 +515,7 @@ class _Block:
         text = delta.get(field.get(str(kind), ""))
         if not isinstance(text, str) or not text:
             return
+        self._whole = ""
         if self._held is None:
             yield Delta(self._index, text)
             return
@@ -520,4 +527,6 @@ class _Block:
     def close(self) -> Iterator[Event]:
         if self._held:
             yield Delta(self._index, unpacked("".join(self._held)))
+        elif self._whole:
+            yield Delta(self._index, self._whole)
         yield Close(self._index, self._opaque, tuple(self._citations))

@@ -10,7 +10,7 @@ import msgspec
 
 from ..errors import UpstreamBroken, UpstreamFault
 from ..vocabulary import Usage
-from .openai_answer import NOTHING, model_name, read_usage
+from .openai_answer import NOTHING, is_given, model_name, read_usage
 
 DONE: Final = b"data: [DONE]\n\n"
 KEEP_ALIVE: Final = b": keep-alive\n\n"
@@ -30,6 +30,9 @@ CONTENT = re.compile(
 )
 """What is in an event with which an answer has begun, for good."""
 _LATEST = 16
+_MOST_UNNAMED = 64
+"""In how many pieces the model's name is looked for: Azure's first event names none, OpenRouter begins with
+comments, and some hosts never say it."""
 
 
 class _Chunk(msgspec.Struct):
@@ -37,6 +40,11 @@ class _Chunk(msgspec.Struct):
     choices: list[msgspec.Raw] | None = None
 
 
+class _Told(msgspec.Struct):
+    error: msgspec.Raw = NOTHING
+
+
+_told = msgspec.json.Decoder(_Told).decode
 _chunk = msgspec.json.Decoder(_Chunk).decode
 
 
@@ -48,7 +56,16 @@ class StreamTap:
     `hides_usage` the extra event that tells it is kept back: the caller did not ask for one.
     """
 
-    __slots__ = ("_first", "_held", "_hides_usage", "_latest", "has_events", "is_aligned", "usage")
+    __slots__ = (
+        "_held",
+        "_hides_usage",
+        "_latest",
+        "_named",
+        "_unnamed",
+        "has_events",
+        "is_aligned",
+        "usage",
+    )
 
     max_held_bytes = MAX_HELD_BYTES
     failure: ClassVar[UpstreamFault | None] = None
@@ -56,7 +73,8 @@ class StreamTap:
     def __init__(self, *, hides_usage: bool) -> None:
         self._hides_usage = hides_usage
         self._held = b""
-        self._first = b""  # the first piece or event that was passed on
+        self._named: str | None = None  # what the provider calls the model that answers
+        self._unnamed = _MOST_UNNAMED  # in how many more pieces its name is looked for
         self._latest: deque[bytes] = deque(maxlen=_LATEST)
         self.has_events = False  # True once anything was passed on
         self.is_aligned = True  # False while the last thing passed on is the beginning of an event
@@ -66,9 +84,8 @@ class StreamTap:
         """Take a piece, however it was cut, and return what can be passed on."""
         if not self._held and piece.endswith(b"\n\n") and self.is_aligned and not _tells_usage(piece):
             self._latest.append(piece)
-            if not self.has_events:
-                self.has_events = True
-                self._first = piece
+            if self._unnamed:
+                self._look_for_name(piece)
             return piece
         return self._feed_slowly(piece)
 
@@ -104,18 +121,23 @@ class StreamTap:
     @property
     def has_error(self) -> bool:
         """Say whether one of the last events is an error, which is how providers fail in a stream."""
-        return any(_ERROR.search(piece) is not None for piece in self._latest)
+        return any(_ERROR.search(piece) is not None and _tells_error(piece) for piece in self._latest)
 
     @property
     def answered_model(self) -> str | None:
         """Return what the provider calls the model that answers; None as long as it has not said."""
-        found = _MODEL.search(self._first)
-        return None if found is None else model_name(found[1])
+        return self._named
 
     @property
     def latest_event(self) -> bytes:
         """Return what was passed on last."""
         return self._latest[-1] if self._latest else b""
+
+    def _look_for_name(self, piece: bytes) -> None:
+        self.has_events = True
+        found = _MODEL.search(piece)
+        self._named = None if found is None else model_name(found[1])
+        self._unnamed = self._unnamed - 1 if self._named is None else 0
 
     def _feed_slowly(self, piece: bytes) -> bytes:
         data = self._held + piece
@@ -142,8 +164,8 @@ class StreamTap:
         if self.is_aligned and _tells_usage(event) and self._is_hidden(event):
             return b""
         if event.strip():
-            self._first = self._first or event
-            self.has_events = True
+            if self._unnamed:
+                self._look_for_name(event)
             self._latest.append(event)
         return event
 
@@ -175,6 +197,18 @@ def _tells_usage(piece: bytes) -> bool:
     """Say whether a piece has a usage other than null. In texts the quotation marks would be escaped."""
     count = piece.count(_USAGE)
     return count > 0 and count > len(_NO_USAGE.findall(piece))
+
+
+def _tells_error(piece: bytes) -> bool:
+    """Say whether an event is an error, and not one with an error in a choice, as Azure's filter has."""
+    return any(_is_error(data_of(event)) for event in _EVENT_END.split(piece))
+
+
+def _is_error(data: bytes) -> bool:
+    try:
+        return is_given(_told(data).error)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return False
 
 
 def data_of(event: bytes) -> bytes:

@@ -28,6 +28,7 @@ _encode = msgspec.json.Encoder().encode
 
 class _InputDetails(msgspec.Struct):
     cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
 
 
 class _OutputDetails(msgspec.Struct):
@@ -52,6 +53,7 @@ class UsageObject(msgspec.Struct):
             self.output_tokens,
             None if into is None else into.cached_tokens,
             None if out is None else out.reasoning_tokens,
+            None if into is None else into.cache_write_tokens,
         )
 
 

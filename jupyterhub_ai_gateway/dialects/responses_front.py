@@ -515,7 +515,10 @@ def usage_object(usage: Usage | None) -> Json:
     into, out = usage.input_tokens, usage.output_tokens
     return {
         "input_tokens": into,
-        "input_tokens_details": {"cached_tokens": usage.cached_input_tokens},
+        "input_tokens_details": {
+            "cached_tokens": usage.cached_input_tokens,
+            "cache_write_tokens": usage.cache_write_tokens,
+        },
         "output_tokens": out,
         "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         "total_tokens": None if into is None or out is None else into + out,

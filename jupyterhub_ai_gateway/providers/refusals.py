@@ -36,6 +36,8 @@ _TOO_LONG_WORDS = re.compile(
 _PASSED = {400, 409, 413, 415, 422}
 _KEY_STATUSES = (401, 403, 407)
 _PATH_STATUSES = (404, 405, 410)
+_UNKNOWN_MODEL = "model_not_found"
+"""What OpenAI says with 404 in chat completions, and with 400 in Responses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def refusal(
             headers=[("x-should-retry", "false")],
         )
     complaint = read_complaint(body, secrets)
-    if status in _PATH_STATUSES:
+    if status in _PATH_STATUSES or (status == 400 and complaint.code == _UNKNOWN_MODEL):
         return UpstreamRefused(
             "The model's provider does not know this model, or not at this address. The operator has to "
             "look at the endpoint's configuration.",

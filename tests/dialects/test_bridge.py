@@ -12,13 +12,22 @@ from typing import Any
 import msgspec
 import pytest
 
+from jupyterhub_ai_gateway.dialects.anthropic import read_answer
 from jupyterhub_ai_gateway.dialects.bridge import BACKS, Bridge, Crossing
 from jupyterhub_ai_gateway.dialects.canonical import Request, Text, Turn
 from jupyterhub_ai_gateway.dialects.codec import Back, Manners
 from jupyterhub_ai_gateway.dialects.loss import Loss
 from jupyterhub_ai_gateway.dialects.sse import MAX_EVENT_BYTES, EventFrames
 from jupyterhub_ai_gateway.errors import RequestFault, Untranslatable, UpstreamBroken, UpstreamFault
-from jupyterhub_ai_gateway.vocabulary import CHAT, COMPLETIONS, MESSAGES, RESPONSES, Operation, Usage
+from jupyterhub_ai_gateway.vocabulary import (
+    CHAT,
+    COHERE_CHAT,
+    COMPLETIONS,
+    MESSAGES,
+    RESPONSES,
+    Operation,
+    Usage,
+)
 
 USER = [{"role": "user", "content": "Hi"}]
 WHERE = "the deployment chat/1"
@@ -306,6 +315,7 @@ def test_tools_of_a_namespace_come_back_with_it() -> None:
     ("front", "choice", "sent"),
     [
         (CHAT, "required", {"type": "any"}),
+        (CHAT, "any", {"type": "any"}),
         (CHAT, "none", {"type": "none"}),
         (CHAT, {"type": "function", "function": {"name": "f"}}, {"type": "tool", "name": "f"}),
         (RESPONSES, {"type": "function", "name": "f"}, {"type": "tool", "name": "f"}),
@@ -383,6 +393,79 @@ def test_why_claude_ended(front: Operation, reason: str, told: Any) -> None:
     crossing = cross(front, MESSAGES, **({"input": "Hi"} if front is RESPONSES else {}))
     found = json.loads(crossing.answer(json.dumps(answer).encode())[0])
     assert told == (found["choices"][0]["finish_reason"] if front is CHAT else found["incomplete_details"])
+
+
+def test_first_event_of_azure_s_that_names_no_model_is_not_the_beginning() -> None:
+    filtered = {**chunk({}), "choices": [], "model": "", "prompt_filter_results": []}
+    stream = [filtered, chunk({"content": "Hi"}), chunk({}, "stop"), b"data: [DONE]\n\n"]
+    assert translated(cross(MESSAGES, CHAT, stream=True), *stream)[0]["message"]["model"] == "m"
+
+
+def test_cohere_s_stream_may_end_as_openai_s_do() -> None:
+    told = {"message": {"content": {"type": "text", "text": "Hi"}}}
+    stream = [
+        {"type": "message-start", "id": "c-1", "delta": {"message": {"role": "assistant", "content": []}}},
+        {"type": "content-start", "index": 0, "delta": told},
+        {"type": "content-end", "index": 0},
+        {"type": "message-end", "delta": {"finish_reason": "COMPLETE"}},
+        b"data: [DONE]\n\n",
+    ]
+    events = translated(cross(CHAT, COHERE_CHAT, stream=True), *stream)
+    assert [event["choices"][0]["delta"].get("content") for event in events[:2]] == ["", "Hi"]
+
+
+def test_arguments_that_come_with_the_beginning_of_a_call_are_kept() -> None:
+    use = {"type": "tool_use", "id": "t1", "name": "f", "input": {"a": 1}}
+    stream = [
+        {"type": "message_start", "message": {"model": "m", "usage": {"input_tokens": 1}}},
+        {"type": "content_block_start", "index": 0, "content_block": use},
+        {"type": "content_block_stop", "index": 0},
+        {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 2}},
+        {"type": "message_stop"},
+    ]
+    events = translated(cross(CHAT, MESSAGES, stream=True), *stream)
+    calls = [
+        call
+        for event in events
+        for each in event["choices"]
+        for call in each["delta"].get("tool_calls", ())
+    ]
+    assert "".join(call["function"]["arguments"] for call in calls) == '{"a":1}'
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_refusal_reaches_a_caller_of_completions_as_words(is_stream: bool) -> None:
+    crossing = cross(COMPLETIONS, CHAT, stream=is_stream, prompt="Hi")
+    if is_stream:
+        events = translated(crossing, chunk({"refusal": "No."}), chunk({}, "stop"), b"data: [DONE]\n\n")
+    else:
+        message = {"role": "assistant", "content": None, "refusal": "No."}
+        answer = {"model": "m", "choices": [{"message": message, "finish_reason": "stop"}]}
+        events = [json.loads(crossing.answer(json.dumps(answer).encode())[0])]
+    assert "".join(each["text"] for event in events for each in event["choices"]) == "No."
+
+
+def test_answer_that_azure_s_filter_took_back_ends_for_that_reason() -> None:
+    taken = {"index": 0, "finish_reason": "content_filter", "logprobs": None}
+    answer = {"model": "m", "choices": [taken], "usage": {"prompt_tokens": 15, "completion_tokens": 19}}
+    found = json.loads(cross(MESSAGES, CHAT).answer(json.dumps(answer).encode())[0])
+    assert (found["content"], found["stop_reason"]) == ([], "refusal")
+
+
+def test_making_a_conversation_shorter_is_counted() -> None:
+    shortened = {
+        "type": "compaction",
+        "input_tokens": 83555,
+        "output_tokens": 154,
+        "cache_read_input_tokens": 7,
+    }
+    rest = {"type": "message", "input_tokens": 224, "output_tokens": 22, "cache_read_input_tokens": 0}
+    usage = {**rest, "iterations": [shortened, rest]}
+    del usage["type"]
+    answer = {"content": [{"type": "text", "text": "Hi"}], "stop_reason": "end_turn", "usage": usage}
+    _, known = cross(CHAT, MESSAGES).answer(json.dumps(answer).encode())
+    assert known.usage == Usage(83555 + 224 + 7, 176, 7)
+    assert read_answer(json.dumps(answer).encode()).usage == known.usage
 
 
 def test_usage_is_told_by_kind_and_the_unknown_is_null() -> None:

@@ -483,6 +483,16 @@ def test_both_spellings_and_single_objects_are_read() -> None:
     assert request.reasoning == Reasoning(is_off=True, is_hidden=True)
 
 
+def test_text_of_a_document_in_a_result_is_told_as_words() -> None:
+    call = Turn("assistant", [Call("c1", "find", "{}")])
+    document = Media("file", "text/plain", text="20 days", name="Leave policy")
+    request = Request(turns=[Turn("user", [Text("?")]), call, Turn("user", [Result("c1", [document])])])
+    body = BACK.encode_request(back_of(request), Loss(WHERE))
+    response = body["contents"][2]["parts"][0]["functionResponse"]
+    assert response["response"] == {"output": "Leave policy:\n20 days"}
+    assert "parts" not in response
+
+
 def test_results_without_ids_are_of_the_calls_in_their_order() -> None:
     call = {"functionCall": {"name": "f", "args": {}}}
     result = {"functionResponse": {"name": "f", "response": {"result": "one"}}}

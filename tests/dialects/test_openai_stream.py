@@ -145,6 +145,28 @@ def test_word_error_in_a_text_is_no_error() -> None:
     assert not tap.has_error
 
 
+@pytest.mark.parametrize("cut", CUTS)
+def test_error_of_a_filter_within_a_choice_is_no_error(cut: Cut) -> None:
+    filtered = {"error": {"code": "content_filter_error", "message": "The contents are not filtered"}}
+    chunk = chat_chunk({"content": "Hello"})
+    chunk["choices"][0]["content_filter_result"] = filtered
+    stream = b"".join([*sse(chunk), *FINISH, *END])
+    passed, tap = tapped(stream, cut)
+    assert passed == stream
+    assert not tap.has_error
+
+
+@pytest.mark.parametrize("cut", CUTS)
+@pytest.mark.parametrize(
+    "before", [b": OPENROUTER PROCESSING\n\n", *sse({**chat_chunk(), "choices": [], "model": ""})]
+)
+def test_model_is_named_by_the_first_event_that_has_a_name(before: bytes, cut: Cut) -> None:
+    stream = b"".join([before, *CONTENT, *FINISH, *END])
+    passed, tap = tapped(stream, cut)
+    assert passed == stream
+    assert tap.answered_model == chat_chunk()["model"]
+
+
 def test_event_of_any_length_passes_in_bounded_memory() -> None:
     tap = StreamTap(hides_usage=True)
     held = 0

@@ -29,6 +29,17 @@ OTHER = [
 ]
 
 
+@pytest.mark.parametrize("status", [400, 404])
+def test_a_model_that_the_host_does_not_know_is_the_operator_s_to_put_right(status: int) -> None:
+    error = {
+        "message": "The requested model 'x' does not exist.",
+        "param": "model",
+        "code": "model_not_found",
+    }
+    fault = refusal("x", status, {}, json.dumps({"error": error}).encode(), ())
+    assert (fault.status, fault.slug, fault.param) == (502, "upstream_not_found", None)
+
+
 @pytest.mark.parametrize(("status", "message"), TOO_LONG)
 def test_a_conversation_that_is_too_long_is_named_as_clients_expect(status: int, message: str) -> None:
     fault = refusal("x", status, {}, json.dumps({"error": {"message": message}}).encode(), ())
