@@ -74,10 +74,9 @@ from .vocabulary import (
     EMBEDDINGS,
     GENERATE_CONTENT,
     MEDIA,
-    MODERATIONS,
-    RERANK,
     RESPONSES,
     UPLOADS,
+    WITHOUT_OUTPUT,
     Caller,
     Operation,
     Place,
@@ -502,7 +501,7 @@ class _Serving:
         if self.call.operation in COUNTING:
             return Estimate(into, 0, 0)
         out = 0
-        if self.call.operation not in (EMBEDDINGS, MODERATIONS, RERANK):
+        if self.call.operation not in WITHOUT_OUTPUT:
             out = estimator.output_tokens(name, self.caller.key, self.asked.tuning)
         deployment = self.endpoint.deployment
         price = deployment.price

@@ -10,6 +10,7 @@ from jupyterhub_ai_gateway.dialects import (
     chat_back,
     chat_front,
     cohere_back,
+    cohere_front,
     completions_front,
     converse_fields,
     gemini_back,
@@ -19,6 +20,7 @@ from jupyterhub_ai_gateway.dialects import (
     responses_back,
     responses_front,
     serving_back,
+    vector_fronts,
 )
 from jupyterhub_ai_gateway.dialects.loss import DROPPED, MAPPED, Refused, Table, Verb
 
@@ -31,6 +33,8 @@ FRONTS: Mapping[str, Table] = {
     "Gemini's `generationConfig`": gemini_front.CONFIG,
     "Gemini's `tools`": gemini_front.TOOL,
     "Gemini's `parts`": gemini_front.PART,
+    "Cohere": cohere_front.REQUEST,
+    "Cohere's embeddings": vector_fronts.COHERE,
 }
 BACKS: Mapping[str, Mapping[str, Verb]] = {
     "Chat completions": chat_back.LACKS,
@@ -55,8 +59,8 @@ The tests let the official SDKs of every format talk to a provider of every form
 with tools over two turns, parallel calls, JSON Schema, pictures, reasoning that comes back in the next
 turn, refusals before the answer and failures within it, and with callers who hang up.
 
-Not served are callers who speak Cohere's or Mistral's own form of chats: their SDKs read answers in a
-shape that no other client knows. OpenAI's SDK reaches their models.
+Not served are callers who speak Mistral's own form of chats: its SDK reads answers in a shape that no
+other client knows. OpenAI's SDK reaches its models.
 
 ## Who was tried with whom
 

@@ -41,6 +41,7 @@ from .codec import (
     encode_json,
 )
 from .cohere_back import CohereBack
+from .cohere_front import CohereFront
 from .completions_front import CompletionsFront
 from .converse_back import ConverseBack
 from .gemini_back import GeminiBack
@@ -59,6 +60,7 @@ FRONTS: Mapping[Operation, FrontCodec] = {
     MESSAGES: MessagesFront(),
     RESPONSES: ResponsesFront(),
     GENERATE_CONTENT: GeminiFront(),
+    COHERE_CHAT: CohereFront(),
 }
 BACKS: Mapping[Operation, BackCodec] = {
     CHAT: ChatBack(),
@@ -70,7 +72,7 @@ BACKS: Mapping[Operation, BackCodec] = {
     GENERATE_CONTENT: GeminiBack(),
 }
 FRONTS_OF: Mapping[str, tuple[Operation, ...]] = {
-    CHAT.endpoint_type: (CHAT, MESSAGES, RESPONSES, GENERATE_CONTENT),
+    CHAT.endpoint_type: (CHAT, MESSAGES, RESPONSES, GENERATE_CONTENT, COHERE_CHAT),
     COMPLETIONS.endpoint_type: (COMPLETIONS,),
 }
 """What callers may speak to an endpoint of a type, whatever its deployments speak."""

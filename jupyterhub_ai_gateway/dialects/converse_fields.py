@@ -28,6 +28,7 @@ TABLES: Mapping[str, Table] = {
         "inferenceConfig": MAPPED,
         "toolConfig": MAPPED,
         "guardrailConfig": UNSAID,
+        "projectIdentifier": UNSAID,
         "additionalModelRequestFields": MAPPED,
         "promptVariables": UNSAID,
         "additionalModelResponseFieldPaths": UNSAID,

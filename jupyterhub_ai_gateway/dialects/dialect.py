@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from ..errors import Fault
 from ..vocabulary import (
     CHAT,
+    COHERE_CHAT,
+    COHERE_EMBED,
     COMPLETIONS,
     COUNT_CONTENT,
     COUNT_TOKENS,
@@ -22,7 +24,7 @@ from ..vocabulary import (
     RESPONSES,
     Operation,
 )
-from . import anthropic, faults, gemini, media, openai_answer, openai_stream, rerank, responses
+from . import anthropic, cohere, faults, gemini, media, openai_answer, openai_stream, rerank, responses
 from .media import MediaTap
 from .openai_answer import Answer
 from .openai_stream import StreamTap
@@ -99,6 +101,15 @@ COHERE_RERANK = Dialect(
     media.CONTENT,
 )
 
+COHERE = Dialect(
+    "cohere",
+    cohere.read_answer,
+    lambda asked: cohere.CohereTap(),
+    cohere.error_object,
+    cohere.error_event,
+    cohere.CONTENT,
+)
+
 GEMINI = Dialect(
     "gemini",
     gemini.read_answer,
@@ -121,6 +132,8 @@ DIALECT_OF: Mapping[Operation, Dialect] = {
     INPUT_TOKENS: RESPONSES_API,
     MODERATIONS: OPENAI_MEDIA,
     RERANK: COHERE_RERANK,
+    COHERE_CHAT: COHERE,
+    COHERE_EMBED: COHERE,
     **dict.fromkeys(MEDIA, OPENAI_MEDIA),
     GENERATE_CONTENT: GEMINI,
     COUNT_CONTENT: GEMINI,

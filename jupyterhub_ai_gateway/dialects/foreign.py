@@ -14,6 +14,7 @@ import msgspec
 
 from ..vocabulary import (
     CHAT,
+    COHERE_CHAT,
     COUNT_CONTENT,
     COUNT_TOKENS,
     GENERATE_CONTENT,
@@ -89,6 +90,23 @@ def _chat_message(item: Json) -> list[Json]:
     return [item]
 
 
+def _cohere_message(item: Json) -> list[Json]:
+    """Rewrite a message of Cohere's: thoughts and calls lose what only their maker can read."""
+    if not isinstance(item, dict):
+        return [item]
+    lists = {name: item[name] for name in ("content", "tool_calls") if isinstance(item.get(name), list)}
+    kept = {name: [piece for each in given for piece in _unsigned(each)] for name, given in lists.items()}
+    return [{**item, **kept}]
+
+
+def _unsigned(piece: Json) -> list[Json]:
+    kept = piece.get("signature") if isinstance(piece, dict) else None
+    if not isinstance(kept, str) or not kept.startswith(ENVELOPE):
+        return [piece]
+    rest = {name: value for name, value in piece.items() if name != "signature"}
+    return [rest] if rest.get("thinking") or "function" in rest else []
+
+
 def _content(item: Json) -> list[Json]:
     """Rewrite one of Gemini's contents: foreign thoughts are left out, calls lose their signature."""
     if not isinstance(item, dict) or not isinstance(item.get("parts"), list):
@@ -111,6 +129,7 @@ def _gemini_part(part: Json) -> list[Json]:
 
 _WAYS: Mapping[Operation, tuple[str, Callable[[Json], list[Json]]]] = {
     CHAT: ("messages", _chat_message),
+    COHERE_CHAT: ("messages", _cohere_message),
     MESSAGES: ("messages", _message),
     COUNT_TOKENS: ("messages", _message),
     RESPONSES: ("input", _item),

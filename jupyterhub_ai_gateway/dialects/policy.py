@@ -69,6 +69,7 @@ RESPONSES_VERBS: Verbs = {
     "previous_response_id": REFUSE,
     "conversation": REFUSE,
     "background": REFUSE,
+    "background_options": REFUSE,
     "prompt": REFUSE,
     "tools": REFUSE_SHARED_TOOLS,
 }
@@ -91,6 +92,12 @@ MODERATIONS_VERBS: Verbs = {"model": SET, "user": OVERWRITE}
 
 RERANK_VERBS: Verbs = {"model": SET, "user": OVERWRITE}
 """Source: https://docs.cohere.com/reference/rerank (read 2026-11)."""
+
+COHERE_CHAT_VERBS: Verbs = {"model": SET}
+"""Source: https://docs.cohere.com/reference/chat (read 2026-11)."""
+
+COHERE_EMBED_VERBS: Verbs = {"model": SET}
+"""Source: https://docs.cohere.com/reference/embed (read 2026-11)."""
 
 _UNKNOWN_TO_COUNTING = ("store", "user", "safety_identifier")
 INPUT_TOKENS_VERBS: Verbs = {
@@ -133,6 +140,7 @@ REASONS: Mapping[str, str] = {
     "previous_response_id": "is of an answer that is not kept: send the conversation as input",
     "conversation": "would be kept in the provider's account, which everybody here shares",
     "background": "would run on in the provider's account, which everybody here shares",
+    "background_options": "are of work that runs on in the provider's account, which everybody here shares",
     "prompt": "is a text of the provider's account, which everybody here shares",
     "tools": "names a tool that works with the provider's account, which everybody here shares",
     "mcp_servers": "would connect the provider's account, which everybody here shares, to other servers",

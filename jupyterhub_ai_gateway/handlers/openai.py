@@ -20,8 +20,9 @@ from tornado.iostream import StreamClosedError
 from typing_extensions import override
 
 from ..auth import project_from_headers, token_from_headers
+from ..dialects.dialect import DIALECT_OF, OPENAI
 from ..dialects.multipart import is_form
-from ..errors import BodyTooLarge
+from ..errors import BodyTooLarge, Fault
 from ..gateway import Call, Gateway, Reply
 from ..router import Endpoint
 from ..router.fit import rank
@@ -29,6 +30,8 @@ from ..router.split import Split
 from ..router.states import RANK, READY, Found
 from ..uploads import Upload
 from ..vocabulary import (
+    COHERE_CHAT,
+    COHERE_EMBED,
     COUNT_TOKENS,
     INPUT_TOKENS,
     MESSAGES,
@@ -41,12 +44,14 @@ from ..vocabulary import (
     Place,
 )
 from .base import BaseHandler
+from .cohere import cohere_card, cohere_list, is_cohere
 from .lane import betas_of, encoding_fault, upload_of
 from .login import caller_from_cookie
 from .tasks import Tasks
 from .wire import wire_of
 from .wishes import wishes_from_headers
 
+_COHERE_QUERY = ("endpoint", "default_only")
 LIST_MODELS = Operation("models", "models:list", "", "/models")
 
 
@@ -158,6 +163,12 @@ class InvocationHandler(CallerHandler):
         if not answering.cancelled():
             answering.result()
 
+    @override
+    def write_fault(self, fault: Fault) -> None:
+        self.set_header("Content-Type", "application/json")
+        dialect = DIALECT_OF.get(self.operation, OPENAI)
+        self.finish(dialect.error_object(fault, self.request_id))
+
     async def check(self, call: Call) -> None:
         """Raise what stands in the way of a call before it is served."""
 
@@ -216,6 +227,9 @@ class ModelsHandler(CallerHandler):
         created = self.settings["loaded_at"]()
         if "anthropic-version" in self.request.headers:
             self.write_json(anthropic_list(endpoints, created))
+        elif is_cohere(self.request.headers):
+            wanted, default_only = (self.get_query_argument(name, None) for name in _COHERE_QUERY)
+            self.write_json(cohere_list(endpoints, wanted, default_only == "true"))
         else:
             cards = [model_card(each, created) for each in endpoints]
             cards += [split_card(each, created) for each in self.gateway.catalogue.splits_open_to(caller)]
@@ -246,6 +260,9 @@ class ModelHandler(ModelsHandler):
             self.write_json(split_card(catalogue.split(name, caller), self.settings["loaded_at"]()))
             return
         endpoint = catalogue.described(name, caller)
+        if is_cohere(self.request.headers):
+            self.write_json(cohere_card(endpoint))
+            return
         card = anthropic_card if "anthropic-version" in self.request.headers else model_card
         self.write_json(card(endpoint, self.settings["loaded_at"]()))
 
@@ -343,5 +360,5 @@ POST_PATHS = {
     f"{version}{operation.path}": operation
     for operation in (*OPENAI_OPERATIONS, MESSAGES, COUNT_TOKENS, RESPONSES, INPUT_TOKENS)
     for version in ("/v1", "")
-} | {f"/v2{RERANK.path}": RERANK}
+} | {f"/v2{each.path}": each for each in (COHERE_CHAT, COHERE_EMBED, RERANK)}
 """Paths after the prefix, with and without the version, and what they do."""

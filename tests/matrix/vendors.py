@@ -662,6 +662,7 @@ class CohereVendor(Vendor):
             yield _event("tool-call-end", index=index)
         finish = "TOOL_CALL" if say.calls else "COMPLETE"
         yield _event("message-end", delta={"finish_reason": finish, "usage": self._usage()})
+        yield b"data: [DONE]\n\n"
 
     def refuse(self, status: int, message: str, *headers: tuple[str, str]) -> Reply:
         return Reply.json({"id": "e-1", "message": message}, status, list(headers))
