@@ -73,6 +73,11 @@ COHERE_CHAT = Operation("cohere_chat", "chat:create", "llm/v1/chat", "/chat", "/
 COHERE_EMBED = Operation("cohere_embed", "embeddings:create", "llm/v1/embeddings", "/embed", "/v2")
 """Cohere's API of version 2, for chats and for embeddings."""
 
+MISTRAL_CHAT = Operation("mistral_chat", "chat:create", "llm/v1/chat", "/chat/completions")
+MISTRAL_EMBED = Operation("mistral_embed", "embeddings:create", "llm/v1/embeddings", "/embeddings")
+FIM = Operation("fim", "completions:create", "llm/v1/completions", "/fim/completions")
+"""What Mistral's own SDK asks: the first two at OpenAI's paths, but not quite in OpenAI's words."""
+
 SERVING = Operation("serving", "chat:create", "llm/v1/chat", "/invocations")
 SERVING_VECTORS = Operation("serving_vectors", "embeddings:create", "llm/v1/embeddings", "/invocations")
 """The format of a served MLflow model, for texts and for embeddings; nobody calls it either."""
@@ -109,7 +114,7 @@ MEDIA = frozenset({IMAGES, IMAGE_EDITS, IMAGE_VARIATIONS, SPEECH, TRANSCRIPTIONS
 UPLOADS = frozenset({IMAGE_EDITS, IMAGE_VARIATIONS, TRANSCRIPTIONS, TRANSLATIONS})
 """What is asked by a form with files."""
 
-WITHOUT_OUTPUT = frozenset({EMBEDDINGS, COHERE_EMBED, MODERATIONS, RERANK})
+WITHOUT_OUTPUT = frozenset({EMBEDDINGS, COHERE_EMBED, MISTRAL_EMBED, MODERATIONS, RERANK})
 """What writes no tokens."""
 
 UNMETERED = MEDIA | {MODERATIONS, RERANK}

@@ -17,6 +17,7 @@ from jupyterhub_ai_gateway.dialects import (
     gemini_front,
     messages_back,
     messages_front,
+    mistral_front,
     responses_back,
     responses_front,
     serving_back,
@@ -35,6 +36,8 @@ FRONTS: Mapping[str, Table] = {
     "Gemini's `parts`": gemini_front.PART,
     "Cohere": cohere_front.REQUEST,
     "Cohere's embeddings": vector_fronts.COHERE,
+    "Mistral": mistral_front.REQUEST,
+    "Mistral's embeddings": vector_fronts.MISTRAL,
 }
 BACKS: Mapping[str, Mapping[str, Verb]] = {
     "Chat completions": chat_back.LACKS,
@@ -59,8 +62,9 @@ The tests let the official SDKs of every format talk to a provider of every form
 with tools over two turns, parallel calls, JSON Schema, pictures, reasoning that comes back in the next
 turn, refusals before the answer and failures within it, and with callers who hang up.
 
-Not served are callers who speak Mistral's own form of chats: its SDK reads answers in a shape that no
-other client knows. OpenAI's SDK reaches its models.
+Mistral's SDK asks at OpenAI's paths and reads answers in a shape that no other client knows; it is known by
+its User-Agent, and nobody else is answered so. Cohere's SDK raises nothing for a stream that fails: its
+last event says so.
 
 ## Who was tried with whom
 

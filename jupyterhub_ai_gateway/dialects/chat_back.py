@@ -55,11 +55,14 @@ from .codec import (
     packed,
     results_of,
     text_of,
+    thoughts,
     unpacked,
 )
 from .loss import DROPPED, Loss, Verb
 from .openai_answer import read_usage
 
+MISTRAL = "mistral"
+"""Whose models sign their thoughts for themselves."""
 LACKS: Mapping[str, Verb] = {"service_tier": DROPPED, "has_cache": DROPPED}
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 _BUDGETS = ((1024, "minimal"), (4096, "low"), (16384, "medium"), (32768, "high"))
@@ -237,16 +240,19 @@ def _assistant(turn: Turn, back: Back) -> Json:
         message["content"] = refusal
     if calls:
         message["tool_calls"] = calls
-    if thought and back.manners.is_mistral:
-        text = [{"type": "text", "text": words}] if words else []
-        message["content"] = [_mistral_thought(thought), *text]
+    if back.manners.is_mistral:
+        own = [_mistral_thought(part) for part in thoughts(turn.parts, MISTRAL)]
+        if own:
+            message["content"] = [*own, *([{"type": "text", "text": words}] if words else [])]
     elif thought and back.manners.takes_reasoning:
         message["reasoning_content"] = thought
     return message
 
 
-def _mistral_thought(text: str) -> Json:
-    return {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
+def _mistral_thought(part: Thinking) -> Json:
+    words = [{"type": "text", "text": part.text}] if part.text else []
+    signed = {} if part.opaque is None else {"signature": part.opaque.blob}
+    return {"type": "thinking", "thinking": words, **signed}
 
 
 def _call(part: Call, back: Back) -> Json:
@@ -361,7 +367,10 @@ def _pieces(content: Json) -> Iterator[Text | Thinking]:
                 continue
             if piece.get("type") == "thinking":
                 words = [each.get("text") for each in piece.get("thinking") or () if isinstance(each, dict)]
-                yield Thinking("".join(word for word in words if isinstance(word, str)))
+                text = "".join(word for word in words if isinstance(word, str))
+                kept = piece.get("signature")
+                opaque = Opaque(MISTRAL, kept) if isinstance(kept, str) and kept else None
+                yield Thinking(text, opaque, is_redacted=opaque is not None and not text)
             elif isinstance(piece.get("text"), str):
                 yield Text(piece["text"])
     elif content is not None:
@@ -429,7 +438,7 @@ class ChatReader:
         if body == b"[DONE]":
             return
         chunk = object_of(body)
-        if chunk.get("error"):
+        if chunk.get("error") or chunk.get("object") == "error":  # Mistral, and older vLLMs
             raise ToldError(body)
         if not self._has_begun:
             self._has_begun = True
@@ -460,6 +469,8 @@ class ChatReader:
                 yield from self._words(candidate, Thinking(), thought)
             for part in _pieces(delta.get("content")):
                 yield from self._words(candidate, type(part)(""), part.text, _logprobs(choice))
+                if isinstance(part, Thinking) and part.opaque is not None:
+                    self._open[candidate].opaque = part.opaque
             refusal = delta.get("refusal")
             if isinstance(refusal, str) and refusal:
                 yield from self._words(candidate, Refusal(""), refusal)
@@ -544,6 +555,7 @@ class _OpenPart:
         self.index = index
         self.part = part
         self.citations: tuple[Citation, ...] = ()
+        self.opaque: Opaque | None = None
         self._held: list[str] | None = [] if is_held else None
         self._held_chars = 0
 
@@ -559,7 +571,7 @@ class _OpenPart:
     def close(self) -> Iterator[Event]:
         if self._held:
             yield Delta(self.index, unpacked("".join(self._held)))
-        yield Close(self.index, citations=self.citations)
+        yield Close(self.index, self.opaque, self.citations)
 
 
 def object_of(body: bytes) -> dict[str, Json]:

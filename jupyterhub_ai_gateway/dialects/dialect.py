@@ -15,16 +15,30 @@ from ..vocabulary import (
     COUNT_CONTENT,
     COUNT_TOKENS,
     EMBEDDINGS,
+    FIM,
     GENERATE_CONTENT,
     INPUT_TOKENS,
     MEDIA,
     MESSAGES,
+    MISTRAL_CHAT,
+    MISTRAL_EMBED,
     MODERATIONS,
     RERANK,
     RESPONSES,
     Operation,
 )
-from . import anthropic, cohere, faults, gemini, media, openai_answer, openai_stream, rerank, responses
+from . import (
+    anthropic,
+    cohere,
+    faults,
+    gemini,
+    media,
+    mistral,
+    openai_answer,
+    openai_stream,
+    rerank,
+    responses,
+)
 from .media import MediaTap
 from .openai_answer import Answer
 from .openai_stream import StreamTap
@@ -72,6 +86,15 @@ ANTHROPIC = Dialect(
     anthropic.CONTENT,
     id_header="request-id",
     beta_header="anthropic-beta",
+)
+
+MISTRAL = Dialect(
+    "mistral",
+    openai_answer.read_answer,
+    lambda asked: StreamTap(hides_usage=False),
+    mistral.error_object,
+    mistral.error_event,
+    openai_stream.CONTENT,
 )
 
 RESPONSES_API = Dialect(
@@ -134,6 +157,9 @@ DIALECT_OF: Mapping[Operation, Dialect] = {
     RERANK: COHERE_RERANK,
     COHERE_CHAT: COHERE,
     COHERE_EMBED: COHERE,
+    MISTRAL_CHAT: MISTRAL,
+    MISTRAL_EMBED: MISTRAL,
+    FIM: MISTRAL,
     **dict.fromkeys(MEDIA, OPENAI_MEDIA),
     GENERATE_CONTENT: GEMINI,
     COUNT_CONTENT: GEMINI,

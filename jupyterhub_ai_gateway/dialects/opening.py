@@ -23,12 +23,15 @@ from ..vocabulary import (
     COUNT_TOKENS,
     COUNTING,
     EMBEDDINGS,
+    FIM,
     GENERATE_CONTENT,
     IMAGE_EDITS,
     IMAGE_VARIATIONS,
     IMAGES,
     INPUT_TOKENS,
     MESSAGES,
+    MISTRAL_CHAT,
+    MISTRAL_EMBED,
     MODERATIONS,
     RERANK,
     RESPONSES,
@@ -52,6 +55,8 @@ from .policy import (
     INNER,
     INPUT_TOKENS_VERBS,
     MESSAGES_VERBS,
+    MISTRAL_CHAT_VERBS,
+    MISTRAL_VERBS,
     MODERATIONS_VERBS,
     OVERWRITE,
     OVERWRITE_USER_ID,
@@ -74,7 +79,7 @@ Fields = dict[str, msgspec.Raw]
 
 MAX_MODEL_CHARS = 256
 
-_TELL_USAGE = (MESSAGES, RESPONSES, GENERATE_CONTENT, COHERE_CHAT)
+_TELL_USAGE = (MESSAGES, RESPONSES, GENERATE_CONTENT, COHERE_CHAT, MISTRAL_CHAT, FIM)
 """Their streams always tell usage, so there is nothing to ask for, and nothing to hide."""
 _GEMINI = (GENERATE_CONTENT, COUNT_CONTENT)
 _MLFLOW_LEGACY = {"candidate_count": "n", "text": "input", "texts": "input"}
@@ -128,6 +133,9 @@ FORMATS: Mapping[Operation, Format] = {
     COHERE_EMBED: Format(
         COHERE_EMBED, "texts", b"[", "a list of texts", COHERE_EMBED_VERBS, ("inputs", "images")
     ),
+    MISTRAL_CHAT: Format(MISTRAL_CHAT, "messages", b"[", "a list of messages", MISTRAL_CHAT_VERBS),
+    MISTRAL_EMBED: Format(MISTRAL_EMBED, "input", b'["', "text or a list", MISTRAL_VERBS),
+    FIM: Format(FIM, "prompt", b'"', "text", MISTRAL_VERBS),
 }
 
 FORMS: Mapping[Operation, Format] = {

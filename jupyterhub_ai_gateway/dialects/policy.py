@@ -33,7 +33,7 @@ REFUSE_FILE_IDS: Final = "refuse file ids"
 REFUSE_WITHIN: Final = "refuse within"
 INNER: Final = "inner"
 
-SHARED_TOOLS = ("file_search", "mcp", "code_interpreter")
+SHARED_TOOLS = ("file_search", "mcp", "code_interpreter", "document_library", "connector")
 """Tools that a provider runs with files, connections and containers of the account."""
 
 Verbs = Mapping[str, str]
@@ -98,6 +98,12 @@ COHERE_CHAT_VERBS: Verbs = {"model": SET}
 
 COHERE_EMBED_VERBS: Verbs = {"model": SET}
 """Source: https://docs.cohere.com/reference/embed (read 2026-11)."""
+
+MISTRAL_CHAT_VERBS: Verbs = {"model": SET, "tools": REFUSE_SHARED_TOOLS}
+"""Source: https://docs.mistral.ai/api/, the types of mistralai 3.7 (read 2026-11)."""
+
+MISTRAL_VERBS: Verbs = {"model": SET}
+"""Of embeddings and of filling in. Source: as above."""
 
 _UNKNOWN_TO_COUNTING = ("store", "user", "safety_identifier")
 INPUT_TOKENS_VERBS: Verbs = {

@@ -10,13 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from ..vocabulary import COHERE_EMBED, EMBEDDINGS, Operation, Usage
+from ..vocabulary import COHERE_EMBED, EMBEDDINGS, MISTRAL_EMBED, Operation, Usage
 from .canonical import Json
 from .loss import DROPPED, IGNORED, MAPPED, Loss, Reader, Refused, Table, kind_of, wrong
 from .openai_answer import packed_vector
 
 _PICTURES = Refused("holds pictures, of which other models than Cohere's make no vectors")
-_ROUNDED = "asks for rounded numbers, which only Cohere's own models are made for"
+_ROUNDED = "asks for rounded numbers, which only its vendor's own models are made for"
 
 REQUEST: Table = {
     "input": MAPPED,
@@ -37,6 +37,14 @@ COHERE: Table = {
     "truncate": DROPPED,
     "max_tokens": DROPPED,
     "priority": DROPPED,
+}
+MISTRAL: Table = {
+    "input": MAPPED,
+    "model": IGNORED,
+    "metadata": DROPPED,
+    "output_dimension": MAPPED,
+    "output_dtype": MAPPED,
+    "encoding_format": MAPPED,
 }
 COHERE_INPUT: Table = {"content": MAPPED}
 COHERE_CONTENT: Table = {"type": MAPPED, "text": MAPPED, "image_url": _PICTURES}
@@ -107,6 +115,26 @@ def _texts(reader: Reader) -> list[str]:
     return texts
 
 
+class MistralEmbedFront:
+    """Mistral's embeddings, which are OpenAI's but for a few names."""
+
+    def decode(self, fields: dict[str, Json], loss: Loss) -> Wanted:
+        reader = Reader(fields, "", MISTRAL, loss)
+        if reader.text("output_dtype") not in (None, "float"):
+            loss.refuse("output_dtype", _ROUNDED)
+        kind = reader.text("encoding_format") or "float"
+        if kind not in TYPES:
+            raise wrong("encoding_format", "must be float or base64")
+        names = {"dimensions": "output_dimension"}
+        return Wanted(_texts(reader), reader.integer("output_dimension"), None, (kind,), names)
+
+    def encode(self, found: Vectors, wanted: Wanted, model: str, request_id: str) -> Json:
+        told = OpenAIFront().encode(found, wanted, model, request_id)
+        for card, vector in zip(told["data"], _written(found.vectors, wanted.kinds[0]), strict=True):
+            card["embedding"] = vector
+        return {"id": request_id, **told}
+
+
 class CohereEmbedFront:
     """Cohere's embed, version 2."""
 
@@ -152,4 +180,5 @@ def _inputs(reader: Reader) -> Iterator[str]:
 FRONTS: Mapping[Operation, VectorFront] = {
     EMBEDDINGS: OpenAIFront(),
     COHERE_EMBED: CohereEmbedFront(),
+    MISTRAL_EMBED: MistralEmbedFront(),
 }

@@ -33,6 +33,7 @@ from ..vocabulary import (
     COHERE_CHAT,
     COHERE_EMBED,
     COUNT_TOKENS,
+    FIM,
     INPUT_TOKENS,
     MESSAGES,
     OPENAI_OPERATIONS,
@@ -47,6 +48,8 @@ from .base import BaseHandler
 from .cohere import cohere_card, cohere_list, is_cohere
 from .lane import betas_of, encoding_fault, upload_of
 from .login import caller_from_cookie
+from .mistral import mistral_card
+from .speakers import MISTRALS, is_mistral
 from .tasks import Tasks
 from .wire import wire_of
 from .wishes import wishes_from_headers
@@ -183,6 +186,16 @@ class InvocationHandler(CallerHandler):
             self._answering.cancel()
 
 
+class SharedPathHandler(InvocationHandler):
+    """A POST path at which SDKs of several vendors ask, each in its own words."""
+
+    @override
+    def prepare(self) -> Awaitable[None] | None:
+        if self.operation in MISTRALS and is_mistral(self.request.headers):
+            self.operation = MISTRALS[self.operation]
+        return super().prepare()
+
+
 class HandlerReply:
     """The gateway's answer, written by a RequestHandler."""
 
@@ -230,6 +243,9 @@ class ModelsHandler(CallerHandler):
         elif is_cohere(self.request.headers):
             wanted, default_only = (self.get_query_argument(name, None) for name in _COHERE_QUERY)
             self.write_json(cohere_list(endpoints, wanted, default_only == "true"))
+        elif is_mistral(self.request.headers):
+            data = [mistral_card(each, model_card(each, created)) for each in endpoints]
+            self.write_json({"object": "list", "data": data})
         else:
             cards = [model_card(each, created) for each in endpoints]
             cards += [split_card(each, created) for each in self.gateway.catalogue.splits_open_to(caller)]
@@ -262,6 +278,9 @@ class ModelHandler(ModelsHandler):
         endpoint = catalogue.described(name, caller)
         if is_cohere(self.request.headers):
             self.write_json(cohere_card(endpoint))
+            return
+        if is_mistral(self.request.headers):
+            self.write_json(mistral_card(endpoint, model_card(endpoint, self.settings["loaded_at"]())))
             return
         card = anthropic_card if "anthropic-version" in self.request.headers else model_card
         self.write_json(card(endpoint, self.settings["loaded_at"]()))
@@ -358,7 +377,7 @@ def anthropic_card(endpoint: Endpoint, created: int) -> dict[str, object]:
 
 POST_PATHS = {
     f"{version}{operation.path}": operation
-    for operation in (*OPENAI_OPERATIONS, MESSAGES, COUNT_TOKENS, RESPONSES, INPUT_TOKENS)
+    for operation in (*OPENAI_OPERATIONS, MESSAGES, COUNT_TOKENS, RESPONSES, INPUT_TOKENS, FIM)
     for version in ("/v1", "")
 } | {f"/v2{each.path}": each for each in (COHERE_CHAT, COHERE_EMBED, RERANK)}
 """Paths after the prefix, with and without the version, and what they do."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..vocabulary import FULL_ACCESS, OPERATIONS
-from . import openapi_batches, openapi_cohere, openapi_media, openapi_usage
+from . import openapi_batches, openapi_media, openapi_usage, openapi_vendors
 from .openapi_batches import NEW_BATCH_EXAMPLE
 from .openapi_usage import ACCESS, ADMIN_SCOPE, OVERRIDE_EXAMPLE
 from .ops import READ_METRICS
@@ -41,7 +41,7 @@ class _Path:
     text: str
 
 
-_BODIED = (*openapi_media.PATHS, *openapi_cohere.PATHS)
+_BODIED = (*openapi_media.PATHS, *openapi_vendors.PATHS)
 """Paths that say themselves what they take and answer."""
 
 _PATHS = (

@@ -26,8 +26,8 @@ from ..vocabulary import CHAT, MESSAGES, OPERATIONS, Caller, Operation
 from .openai import (
     POST_PATHS,
     CallerHandler,
-    InvocationHandler,
     ModelsHandler,
+    SharedPathHandler,
     anthropic_card,
     anthropic_list,
     model_card,
@@ -128,7 +128,7 @@ class ProviderHandler(CallerHandler):
 
 
 @web.stream_request_body
-class ProviderInvocationHandler(ProviderHandler, InvocationHandler):
+class ProviderInvocationHandler(ProviderHandler, SharedPathHandler):
     """`POST /PROVIDER/PATH` of an operation."""
 
     @override

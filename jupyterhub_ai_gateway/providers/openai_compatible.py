@@ -15,7 +15,18 @@ from typing_extensions import override
 from ..config import ModelConfig, ProviderSchema, Secret, Setting
 from ..dialects.codec import Manners
 from ..dialects.rerank import to_cohere, to_tei
-from ..vocabulary import CHAT, COMPLETIONS, MESSAGES, OPENAI_OPERATIONS, RERANK, RESPONSES, Operation
+from ..vocabulary import (
+    CHAT,
+    COMPLETIONS,
+    FIM,
+    MESSAGES,
+    MISTRAL_CHAT,
+    MISTRAL_EMBED,
+    OPENAI_OPERATIONS,
+    RERANK,
+    RESPONSES,
+    Operation,
+)
 from .base import Headers, Provider
 from .openai import json_headers
 
@@ -133,8 +144,10 @@ class OpenAICompatible(Provider):
     @override
     def speaks(self, endpoint_type: str) -> frozenset[Operation]:
         if endpoint_type in self.row.translated_types:
-            return frozenset({CHAT})
+            return frozenset({CHAT, FIM} if self.row.is_mistral else {CHAT})
         own = super().speaks(endpoint_type)
+        if self.row.is_mistral:
+            own |= {each for each in (MISTRAL_CHAT, MISTRAL_EMBED) if each.endpoint_type == endpoint_type}
         if CHAT not in own:
             return own
         kinds = ((MESSAGES, self.row.messages), (RESPONSES, self.row.responses))
@@ -147,7 +160,9 @@ class OpenAICompatible(Provider):
         )
         if not self.row.is_mistral:
             return usual
-        return replace(usual, is_mistral=True, takes_user=False, call_ids=_MISTRAL_IDS)
+        return replace(
+            usual, is_mistral=True, takes_user=False, takes_cache_key=True, call_ids=_MISTRAL_IDS
+        )
 
     @override
     def headers(self) -> Headers:

@@ -1,4 +1,4 @@
-"""The part of our OpenAPI document that is about Cohere's paths, for its SDKs."""
+"""The part of our OpenAPI document that is about paths of Cohere's and Mistral's own SDKs."""
 
 from __future__ import annotations
 
@@ -82,6 +82,34 @@ PATHS: tuple[MediaPath, ...] = (
             "application/json": {
                 "schema": thing("id embeddings", id=STRING, embeddings=_ANY, texts=array(STRING), meta=_ANY)
             }
+        },
+    ),
+    MediaPath(
+        "/v1/fim/completions",
+        "fillIn",
+        "completions:create",
+        "Fill in",
+        "Write what is between a prompt and a suffix, as Mistral's SDK asks for it. Only its models do.",
+        (
+            thing(
+                "model prompt",
+                model=MODEL,
+                prompt=described(STRING, "What comes before."),
+                suffix=described(STRING, "What comes after."),
+                max_tokens=described(INTEGER, "The longest answer.", minimum=1),
+                stream=described(BOOLEAN, "Send the answer as it is made, as events.", default=False),
+            ),
+            {
+                "code": {
+                    "summary": "A function",
+                    "value": {"model": "codestral", "prompt": "def double(x):", "suffix": "    return y"},
+                }
+            },
+        ),
+        None,
+        {
+            "application/json": {"schema": thing("id choices", id=STRING, choices=array(_ANY), usage=_ANY)},
+            "text/event-stream": {"schema": described(STRING, "Chunks, of which the last has the usage.")},
         },
     ),
 )
