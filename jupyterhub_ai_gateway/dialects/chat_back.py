@@ -51,6 +51,7 @@ from .codec import (
     decode_json,
     ended_early,
     merged,
+    objects_of,
     only_names,
     packed,
     results_of,
@@ -317,7 +318,7 @@ def _candidate(choice: Json, back: Back) -> Candidate:
     if not isinstance(message, dict):
         raise broken("a choice has no message")
     parts = list(_said(message, choice, back))
-    finish = _FINISHES.get(choice.get("finish_reason") or "stop", STOP)
+    finish = _FINISHES.get(str(choice.get("finish_reason")), STOP)
     if finish == STOP and any(isinstance(part, Call) for part in parts):
         finish = TOOLS
     return Candidate(parts, finish, _matched(choice))
@@ -342,9 +343,9 @@ def _said(message: Mapping[str, Json], choice: Mapping[str, Json], back: Back) -
     refusal = message.get("refusal")
     if isinstance(refusal, str) and refusal:
         yield Refusal(refusal)
-    for image in message.get("images") or ():
+    for image in objects_of(message.get("images")):
         yield from _image(image)
-    for index, call in enumerate(message.get("tool_calls") or ()):
+    for index, call in enumerate(objects_of(message.get("tool_calls"))):
         yield _read_call(call, index, back)
 
 
@@ -362,11 +363,9 @@ def _pieces(content: Json) -> Iterator[Text | Thinking]:
         if content:
             yield Text(content)
     elif isinstance(content, list):
-        for piece in content:
-            if not isinstance(piece, dict):
-                continue
+        for piece in objects_of(content):
             if piece.get("type") == "thinking":
-                words = [each.get("text") for each in piece.get("thinking") or () if isinstance(each, dict)]
+                words = [each.get("text") for each in objects_of(piece.get("thinking"))]
                 text = "".join(word for word in words if isinstance(word, str))
                 kept = piece.get("signature")
                 opaque = Opaque(MISTRAL, kept) if isinstance(kept, str) and kept else None
@@ -378,8 +377,8 @@ def _pieces(content: Json) -> Iterator[Text | Thinking]:
 
 
 def _citations(message: Mapping[str, Json]) -> Iterator[Citation]:
-    for note in message.get("annotations") or ():
-        cite = note.get("url_citation") if isinstance(note, dict) else None
+    for note in objects_of(message.get("annotations")):
+        cite = note.get("url_citation")
         if isinstance(cite, dict) and isinstance(cite.get("url"), str):
             yield Citation(
                 cite["url"], cite.get("title"), None, cite.get("start_index"), cite.get("end_index")
@@ -392,8 +391,9 @@ def _logprobs(choice: Mapping[str, Json]) -> Sequence[Json]:
     return found if isinstance(found, list) else ()
 
 
-def _image(image: Json) -> Iterator[Media]:
-    url = (image.get("image_url") or {}).get("url") if isinstance(image, dict) else None
+def _image(image: Mapping[str, Json]) -> Iterator[Media]:
+    found = image.get("image_url")
+    url = found.get("url") if isinstance(found, dict) else None
     if isinstance(url, str) and url.startswith("data:") and ";base64," in url:
         kind, _, data = url[5:].partition(";base64,")
         yield Media("image", kind, base64=data)
@@ -408,6 +408,8 @@ def _read_call(call: Json, index: int, back: Back) -> Call:
     arguments = inner.get("arguments", inner.get("input"))
     if isinstance(arguments, dict):  # Ollama and a few others
         arguments = msgspec.json.encode(arguments).decode()
+    if arguments is not None and not isinstance(arguments, str):
+        raise broken("the arguments of a tool call are no text")
     return back.call(call_id(call.get("id"), index), inner["name"], arguments or "", _signature(call))
 
 
@@ -444,9 +446,8 @@ class ChatReader:
             self._has_begun = True
             model = chunk.get("model")
             yield Begin(model if isinstance(model, str) and model else None)
-        for choice in chunk.get("choices") or ():
-            if isinstance(choice, dict):
-                yield from self._choice(choice)
+        for choice in objects_of(chunk.get("choices")):
+            yield from self._choice(choice)
         usage = chunk.get("usage")
         found = None if usage is None else usage_of(usage)
         if found is not None:
@@ -462,6 +463,8 @@ class ChatReader:
 
     def _choice(self, choice: Mapping[str, Json]) -> Iterator[Event]:
         candidate = choice.get("index") or 0
+        if not isinstance(candidate, int):
+            raise broken("a choice has no number")
         delta = choice.get("delta")
         if isinstance(delta, dict):
             thought = _thought(delta)
@@ -474,7 +477,7 @@ class ChatReader:
             refusal = delta.get("refusal")
             if isinstance(refusal, str) and refusal:
                 yield from self._words(candidate, Refusal(""), refusal)
-            for call in delta.get("tool_calls") or ():
+            for call in objects_of(delta.get("tool_calls")):
                 yield from self._call(candidate, call)
             yield from self._rest(candidate, delta)
         reason = choice.get("finish_reason")
@@ -485,7 +488,7 @@ class ChatReader:
             self._finishes[candidate] = (found, _matched(choice))
 
     def _rest(self, candidate: int, delta: Mapping[str, Json]) -> Iterator[Event]:
-        for image in delta.get("images") or ():
+        for image in objects_of(delta.get("images")):
             for media in _image(image):
                 yield from self._begin(candidate, media)
                 yield from self._shut(candidate)
@@ -508,6 +511,8 @@ class ChatReader:
         if not isinstance(call, dict):
             raise broken("a tool call is not an object")
         inner = call.get("function") or call.get("custom") or {}
+        if not isinstance(inner, dict):
+            raise broken("a tool call has no function")
         number = self._number(candidate, call, inner)
         key = (candidate, number)
         if key not in self._calls:

@@ -47,6 +47,7 @@ from .codec import (
     encode_json,
     ended_early,
     merged,
+    objects_of,
     only_names,
     packed,
     results_of,
@@ -110,7 +111,7 @@ class CohereBack:
         if not isinstance(message, dict):
             raise broken("the answer has no message")
         reason = document.get("finish_reason")
-        if reason in FAILED:
+        if isinstance(reason, str) and reason in FAILED:
             raise broken(f"the answer ended with {reason}")
         candidate = Candidate(list(_said(message, back)), _FINISHES.get(str(reason), STOP))
         return Answer([candidate], None, usage_of(document.get("usage")))
@@ -246,14 +247,12 @@ def _said(message: Mapping[str, Json], back: Back) -> Iterator[Part]:
     plan = message.get("tool_plan")
     if isinstance(plan, str) and plan:
         yield Thinking(plan)
-    for piece in message.get("content") or ():
-        if not isinstance(piece, dict):
-            raise broken("a piece of the answer is not an object")
+    for piece in objects_of(message.get("content")):
         if isinstance(piece.get("thinking"), str):
             yield Thinking(piece["thinking"])
         elif isinstance(piece.get("text"), str):
             yield Text(piece["text"])
-    for index, call in enumerate(message.get("tool_calls") or ()):
+    for index, call in enumerate(objects_of(message.get("tool_calls"))):
         yield _read_call(call, index, back)
 
 

@@ -375,9 +375,14 @@ def anthropic_card(endpoint: Endpoint, created: int) -> dict[str, object]:
     return {"type": "model", "id": endpoint.name, "display_name": endpoint.name, "created_at": when}
 
 
+VERSIONS = ("/v1", "/v1/v1")
+"""What stands before a path of Anthropic's: its SDKs add the version to a base URL that has it already."""
+
 POST_PATHS = {
     f"{version}{operation.path}": operation
     for operation in (*OPENAI_OPERATIONS, MESSAGES, COUNT_TOKENS, RESPONSES, INPUT_TOKENS, FIM)
     for version in ("/v1", "")
-} | {f"/v2{each.path}": each for each in (COHERE_CHAT, COHERE_EMBED, RERANK)}
+}
+POST_PATHS |= {f"/v2{each.path}": each for each in (COHERE_CHAT, COHERE_EMBED, RERANK)}
+POST_PATHS |= {f"{VERSIONS[1]}{each.path}": each for each in (MESSAGES, COUNT_TOKENS)}
 """Paths after the prefix, with and without the version, and what they do."""
