@@ -76,6 +76,9 @@ MATRIX
 
 ## What callers send
 """
+_TEXTS = """Older completions have no tools, pictures or thoughts; `tests/matrix/test_texts.py` runs them
+whole, streamed, refused, broken off and left, and embeddings by every SDK that asks for some. Anthropic has
+no embeddings, and Google's SDK asks for its own by another path."""
 _LACKS = """
 ## What a provider's format cannot say
 
@@ -114,6 +117,7 @@ def _matrix() -> Iterable[str]:
     if tests not in sys.path:
         sys.path.insert(0, tests)
     from matrix.test_matrix import CLIENTS, VENDORS
+    from matrix.test_texts import APART, EMBEDDERS, HOSTS, KIN_OF_VECTORS
 
     yield "| | " + " | ".join(VENDORS) + " |"
     yield "| --- |" + " --- |" * len(VENDORS)
@@ -121,6 +125,13 @@ def _matrix() -> Iterable[str]:
         is_kin = [vendor.startswith(client) for vendor in VENDORS]
         cells = ["as it came" if kin else "translated" for kin in is_kin]
         yield f"| **{client}** | " + " | ".join(cells) + " |"
+    texts = [APART.get(vendor, "translated") for vendor in VENDORS]
+    yield "| **Completions** | " + " | ".join(texts) + " |"
+    yield from ("", _TEXTS, "", "| embeddings asked in | " + " | ".join(HOSTS) + " |")
+    yield "| --- |" + " --- |" * len(HOSTS)
+    for client in EMBEDDERS:
+        kin = ["as it came" if host in KIN_OF_VECTORS[client] else "translated" for host in HOSTS]
+        yield f"| **{client} words** | " + " | ".join(kin) + " |"
 
 
 def _rows(table: Mapping[str, Verb]) -> Iterable[str]:
