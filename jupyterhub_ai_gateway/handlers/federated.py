@@ -61,6 +61,7 @@ CODES: Mapping[str, str] = {
     "insufficient_quota": "too_many_requests",
     "no_batches": "batch_unavailable",
     "upstream_error": "internal_endpoint_error",
+    "upstream_overloaded": "internal_endpoint_error",
     "upstream_auth_error": "internal_endpoint_error",
     "upstream_not_found": "internal_endpoint_error",
     "upstream_unreachable": "internal_endpoint_error",

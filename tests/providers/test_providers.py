@@ -271,9 +271,9 @@ def test_message_is_read_in_every_usual_shape(body: Any, message: str | None) ->
 
 @pytest.mark.parametrize("body", [b"", b"<html>502</html>", b"\xff", b"[" * 100_000])
 def test_body_that_is_no_json_is_not_shown(body: bytes) -> None:
-    fault = refusal("x", 503, {}, body, ())
+    fault = refusal("x", 500, {}, body, ())
     assert (fault.status, fault.public, fault.slug) == (
-        503,
+        500,
         "The model's provider failed.",
         "upstream_error",
     )
