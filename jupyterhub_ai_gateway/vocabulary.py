@@ -42,13 +42,19 @@ class Operation:
     """One thing that a caller can do with a model. There is one of each, so it is compared by identity.
 
     `scope` is a key of `OPERATIONS`, `endpoint_type` MLflow's name of it, `path` what follows an
-    OpenAI-compatible base URL.
+    OpenAI-compatible base URL, `version` what callers write before it.
     """
 
     name: str
     scope: str
     endpoint_type: str
     path: str
+    version: str = "/v1"
+
+    @property
+    def public_path(self) -> str:
+        """Return what callers ask below the service's prefix; `MODEL` stands for a model in it."""
+        return f"{self.version}{self.path}"
 
 
 CHAT = Operation("chat", "chat:create", "llm/v1/chat", "/chat/completions")
@@ -63,9 +69,14 @@ RESPONSES = Operation("responses", "chat:create", "llm/v1/chat", "/responses")
 INPUT_TOKENS = Operation("input_tokens", "chat:create", "llm/v1/chat", "/responses/input_tokens")
 """OpenAI's Responses API: a third way."""
 
-COHERE_CHAT = Operation("cohere_chat", "chat:create", "llm/v1/chat", "/chat")
-COHERE_EMBED = Operation("cohere_embed", "embeddings:create", "llm/v1/embeddings", "/embed")
-"""Cohere's own formats, which nobody calls: what callers ask for is translated into them."""
+COHERE_CHAT = Operation("cohere_chat", "chat:create", "llm/v1/chat", "/chat", "/v2")
+COHERE_EMBED = Operation("cohere_embed", "embeddings:create", "llm/v1/embeddings", "/embed", "/v2")
+"""Cohere's API of version 2, for chats and for embeddings."""
+
+MISTRAL_CHAT = Operation("mistral_chat", "chat:create", "llm/v1/chat", "/chat/completions")
+MISTRAL_EMBED = Operation("mistral_embed", "embeddings:create", "llm/v1/embeddings", "/embeddings")
+FIM = Operation("fim", "completions:create", "llm/v1/completions", "/fim/completions")
+"""What Mistral's own SDK asks: the first two at OpenAI's paths, but not quite in OpenAI's words."""
 
 SERVING = Operation("serving", "chat:create", "llm/v1/chat", "/invocations")
 SERVING_VECTORS = Operation("serving_vectors", "embeddings:create", "llm/v1/embeddings", "/invocations")
@@ -76,9 +87,11 @@ BEDROCK_EMBED = Operation("bedrock_embed", "embeddings:create", "llm/v1/embeddin
 """Amazon Bedrock's formats, which nobody calls either."""
 
 GENERATE_CONTENT = Operation(
-    "generate_content", "chat:create", "llm/v1/chat", "/models/MODEL:generateContent"
+    "generate_content", "chat:create", "llm/v1/chat", "/models/MODEL:generateContent", "/v1beta"
 )
-COUNT_CONTENT = Operation("count_content", "chat:create", "llm/v1/chat", "/models/MODEL:countTokens")
+COUNT_CONTENT = Operation(
+    "count_content", "chat:create", "llm/v1/chat", "/models/MODEL:countTokens", "/v1beta"
+)
 """Google's Gemini API: a fourth way. Its paths name the model, and say whether the answer is a stream."""
 
 COUNTING = frozenset({COUNT_TOKENS, INPUT_TOKENS, COUNT_CONTENT})
@@ -100,6 +113,9 @@ MEDIA = frozenset({IMAGES, IMAGE_EDITS, IMAGE_VARIATIONS, SPEECH, TRANSCRIPTIONS
 
 UPLOADS = frozenset({IMAGE_EDITS, IMAGE_VARIATIONS, TRANSCRIPTIONS, TRANSLATIONS})
 """What is asked by a form with files."""
+
+WITHOUT_OUTPUT = frozenset({EMBEDDINGS, COHERE_EMBED, MISTRAL_EMBED, MODERATIONS, RERANK})
+"""What writes no tokens."""
 
 UNMETERED = MEDIA | {MODERATIONS, RERANK}
 """What providers often do not count in tokens; then nobody knows how many it took."""

@@ -250,3 +250,31 @@ async def test_local_server_that_speaks_both_is_asked_in_both() -> None:
         local = {"name": "claude", "endpoint_type": "llm/v1/chat", "model": model}
         async with served(up, [local]) as running:
             assert (await ask(running)).json["content"][0]["text"] == "".join(TEXT)
+
+
+BASES = ("", "gateway/anthropic/", "gateway/mlflow/", "gateway/openai/", "anthropic/")
+FIRSTS = ("resource_server/", "resource_server/sophia/api/")
+
+
+@every_way
+@pytest.mark.parametrize("version", ["", "v1"])
+@pytest.mark.parametrize("base", [*BASES, *FIRSTS])
+async def test_every_base_that_people_type(base: str, version: str, way: str) -> None:
+    """With the version that OpenAI's clients need, and without, at each system's own paths."""
+    with upstream() as up:
+        placed = {"cluster": "sophia", "framework": "api"}
+        async with (
+            served(up, [claude(up, **placed)], **WAYS[way]) as running,
+            client(running) as ai,
+        ):
+            there = ai.with_options(base_url=f"{running.url}{PREFIX}{base}{version}")
+            message = await there.messages.create(model="claude", max_tokens=50, messages=MESSAGES)
+            assert message.content[0].type == "text"
+            if base not in FIRSTS:
+                counted = await there.messages.count_tokens(model="claude", messages=MESSAGES)
+                assert counted.input_tokens > 0
+            with pytest.raises(anthropic.NotFoundError, match="nothing") as caught:
+                await there.messages.create(model="nothing", max_tokens=50, messages=MESSAGES)
+            assert isinstance(caught.value.body, dict)
+            if base not in FIRSTS:
+                assert caught.value.body["type"] == "error"

@@ -59,6 +59,8 @@ def test_yaml_block_is_a_configuration_that_is_taken(text: str, tmp_path: Path) 
         "AZURE_OPENAI_API_KEY",
         "DATABRICKS_CLIENT_SECRET",
         "GEMINI_API_KEY",
+        "MISTRAL_API_KEY",
+        "COHERE_API_KEY",
     )
     environ = dict.fromkeys(names, "sk-example")
     assert parse(document, Providers.installed().schemas, environ).warnings == ()

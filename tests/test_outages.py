@@ -78,7 +78,7 @@ PLAIN = [
         "is overloaded",
         Reply.error(503, "Busy", headers=[("Retry-After", "9")]),
         503,
-        "upstream_error",
+        "upstream_overloaded",
         False,
         "9",
         True,

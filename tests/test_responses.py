@@ -88,6 +88,7 @@ async def test_the_last_event_may_be_long(tmp_path: Path) -> None:
         ("previous_response_id", "resp_of_somebody"),
         ("conversation", "conv_1"),
         ("background", True),
+        ("background_options", {"completion_window": "2h"}),
         ("prompt", {"id": "pmpt_1"}),
         ("tools", [{"type": "file_search", "vector_store_ids": ["vs_1"]}]),
         ("tools", [{"type": "function", "name": "f"}, {"type": "mcp", "server_url": "https://x"}]),

@@ -66,7 +66,7 @@ FAILURES: list[tuple[str, Any]] = [
     ("upstream_unreachable", Raw.of(RESET)),
     ("upstream_unreachable", Raw.of(FIN)),
     ("upstream_error", Reply.error(500, "Oops")),
-    ("upstream_error", Reply.error(503, "Busy", headers=[("Retry-After", "9")])),
+    ("upstream_overloaded", Reply.error(503, "Busy", headers=[("Retry-After", "9")])),
     ("upstream_rate_limited", Reply.error(429, "Slow down.")),
     ("upstream_auth_error", Reply.error(401, "Bad key")),
     ("upstream_not_found", Reply.error(404, "No such model")),
@@ -177,7 +177,7 @@ async def test_when_all_fail_the_last_failure_is_told(
             (row,) = await rows(running)
             assert [each["status"] for each in row["tries"]] == [500, 503]
             assert row["cost_nanousd"] is None
-    expected_log.take("upstream_error")
+    expected_log.take("upstream_overloaded")
 
 
 async def test_who_failed_rests_and_is_found_well_by_one(tmp_path: Path) -> None:
@@ -326,7 +326,11 @@ async def test_staff_and_metrics_see_who_rests_and_why(tmp_path: Path) -> None:
             token = running.knows("t-root", ACCESS, "custom:ai-gateway:admin", name="root")
             answer = await running.ask("GET", "api/deployments", token=token)
             first, second = answer.json["deployments"]
-            assert (first["state"], first["reason"], first["failures"]) == ("resting", "upstream_error", 1)
+            assert (first["state"], first["reason"], first["failures"]) == (
+                "resting",
+                "upstream_overloaded",
+                1,
+            )
             assert 590 < first["rests_s"] <= 600
             assert (second["state"], second["reason"], second["in_flight"]) == ("ready", None, 0)
             assert KEY not in answer.body.decode()

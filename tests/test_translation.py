@@ -12,7 +12,7 @@ import pytest
 from expected import ExpectedLog
 from fakes.strictly import as_arguments
 from fakes.upstream import STALL, FakeUpstream, Reply, Request, chat_chunk, sse
-from matrix.vendors import USAGE, ChatVendor, MessagesVendor, Say, Vendor
+from matrix.vendors import USAGE, VENDORS, ChatVendor, MessagesVendor, Say, Vendor
 from openai import AsyncOpenAI
 from served import KEY, served
 from test_accounting import rows
@@ -269,3 +269,33 @@ async def test_an_error_is_told_at_once_although_the_provider_says_no_more(
             assert b"Overloaded" in answer.body
             assert b"[DONE]" not in answer.body
     expected_log.take("upstream_error")
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+@pytest.mark.parametrize("kind", VENDORS)
+async def test_what_a_provider_garbles_is_counted_and_logged(
+    kind: str, stream: bool, expected_log: ExpectedLog
+) -> None:
+    """It is nobody's answer: the caller is told, the log says which provider, the metric says how often."""
+    with FakeUpstream(is_strict=False) as up:
+        vendor = VENDORS[kind](up)
+        events = list(vendor.stream(Say("Good morning.")))
+        up.always(Reply.stream(*events[:-2], b"data: {garbled\n\n", *events[-2:]) if stream else _garbled())
+        async with served(None, [vendor.endpoint()]) as running:
+            path = "v1/responses" if kind != "Responses" else "v1/messages"
+            body = {"input": "Hi"} if kind != "Responses" else {"messages": HI, "max_tokens": 9}
+            answer = await running.ask("POST", path, {"model": "model", "stream": stream, **body})
+            assert b"upstream_broken" in answer.body
+            assert answer.status == (200 if stream else 502)
+            (line,) = expected_log.take("upstream_broken")
+            assert "Good morning" not in line
+            assert "garbled" not in line
+            metrics = running.service.metrics.render()[0].decode()
+    counted = [each for each in metrics.splitlines() if "upstream_errors_total{" in each]
+    assert len(counted) == 1
+    assert 'outcome="upstream_broken"' in counted[0]
+    assert counted[0].endswith(" 1.0") or counted[0].endswith(" 1")
+
+
+def _garbled() -> Reply:
+    return Reply(headers=[("Content-Type", "application/json")], body=[b'{"choices": [{"garbled'])

@@ -10,15 +10,18 @@ from jupyterhub_ai_gateway.dialects import (
     chat_back,
     chat_front,
     cohere_back,
+    cohere_front,
     completions_front,
     converse_fields,
     gemini_back,
     gemini_front,
     messages_back,
     messages_front,
+    mistral_front,
     responses_back,
     responses_front,
     serving_back,
+    vector_fronts,
 )
 from jupyterhub_ai_gateway.dialects.loss import DROPPED, MAPPED, Refused, Table, Verb
 
@@ -31,6 +34,10 @@ FRONTS: Mapping[str, Table] = {
     "Gemini's `generationConfig`": gemini_front.CONFIG,
     "Gemini's `tools`": gemini_front.TOOL,
     "Gemini's `parts`": gemini_front.PART,
+    "Cohere": cohere_front.REQUEST,
+    "Cohere's embeddings": vector_fronts.COHERE,
+    "Mistral": mistral_front.REQUEST,
+    "Mistral's embeddings": vector_fronts.MISTRAL,
 }
 BACKS: Mapping[str, Mapping[str, Verb]] = {
     "Chat completions": chat_back.LACKS,
@@ -61,8 +68,9 @@ made between 2024 and 2026, are passed on and translated for callers of every fo
 and cut at random places. What a caller gets is held against what the vendor's own SDK reads of the same
 bytes. `tests/recordings/README.md` says where each comes from.
 
-Not served are callers who speak Cohere's or Mistral's own form of chats: their SDKs read answers in a
-shape that no other client knows. OpenAI's SDK reaches their models.
+Mistral's SDK asks at OpenAI's paths and reads answers in a shape that no other client knows; it is known by
+its User-Agent, and nobody else is answered so. Cohere's SDK raises nothing for a stream that fails: its
+last event says so.
 
 ## Who was tried with whom
 
@@ -74,6 +82,9 @@ MATRIX
 
 ## What callers send
 """
+_TEXTS = """Older completions have no tools, pictures or thoughts; `tests/matrix/test_texts.py` runs them
+whole, streamed, refused, broken off and left, and embeddings by every SDK that asks for some. Anthropic has
+no embeddings, and Google's SDK asks for its own by another path."""
 _LACKS = """
 ## What a provider's format cannot say
 
@@ -112,6 +123,7 @@ def _matrix() -> Iterable[str]:
     if tests not in sys.path:
         sys.path.insert(0, tests)
     from matrix.test_matrix import CLIENTS, VENDORS
+    from matrix.test_texts import APART, EMBEDDERS, HOSTS, KIN_OF_VECTORS
 
     yield "| | " + " | ".join(VENDORS) + " |"
     yield "| --- |" + " --- |" * len(VENDORS)
@@ -119,6 +131,13 @@ def _matrix() -> Iterable[str]:
         is_kin = [vendor.startswith(client) for vendor in VENDORS]
         cells = ["as it came" if kin else "translated" for kin in is_kin]
         yield f"| **{client}** | " + " | ".join(cells) + " |"
+    texts = [APART.get(vendor, "translated") for vendor in VENDORS]
+    yield "| **Completions** | " + " | ".join(texts) + " |"
+    yield from ("", _TEXTS, "", "| embeddings asked in | " + " | ".join(HOSTS) + " |")
+    yield "| --- |" + " --- |" * len(HOSTS)
+    for client in EMBEDDERS:
+        kin = ["as it came" if host in KIN_OF_VECTORS[client] else "translated" for host in HOSTS]
+        yield f"| **{client} words** | " + " | ".join(kin) + " |"
 
 
 def _rows(table: Mapping[str, Verb]) -> Iterable[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -51,6 +52,7 @@ class ProviderSchema:
     """What one provider takes in the configuration.
 
     `retired` says why a provider that used to exist is none any more: it is the operator's error text.
+    `retired_models` are those whose own service is no more, by a pattern of their names, and why.
     `check` sees the settings once each of them is right, and yields a setting's name (`GROUP.NAME` for one
     within a group) and a problem for what only several together can get wrong; its texts never hold a
     value of a secret.
@@ -61,6 +63,7 @@ class ProviderSchema:
     endpoint_types: frozenset[str]
     model_name_required: bool = True
     retired: str | None = None
+    retired_models: tuple[re.Pattern[str], str] | None = None
     check: Callable[[Mapping[str, object]], Iterable[tuple[str, str]]] | None = None
 
 

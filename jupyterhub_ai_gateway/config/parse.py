@@ -440,7 +440,12 @@ class _Parser:
             model.error("name", f"is required by the provider {schema.name}: its own name of the model")
         if not name:
             return None
-        return self.report.collect(lambda: self.resolver.text(name, model.at("name")), None)
+        found = self.report.collect(lambda: self.resolver.text(name, model.at("name")), None)
+        if schema is not None and schema.retired_models is not None and found is not None:
+            gone, why = schema.retired_models
+            if gone.match(found):
+                model.error("name", why)
+        return found
 
     def _misplaced(self, model: Block, schema: ProviderSchema) -> None:
         """Refuse settings that stand beside `config`: what was meant to be a key would not be used."""

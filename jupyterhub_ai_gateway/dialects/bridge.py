@@ -20,6 +20,7 @@ from ..vocabulary import (
     CONVERSE,
     GENERATE_CONTENT,
     MESSAGES,
+    MISTRAL_CHAT,
     RESPONSES,
     SERVING,
     Operation,
@@ -41,6 +42,7 @@ from .codec import (
     encode_json,
 )
 from .cohere_back import CohereBack
+from .cohere_front import CohereFront
 from .completions_front import CompletionsFront
 from .converse_back import ConverseBack
 from .gemini_back import GeminiBack
@@ -48,6 +50,7 @@ from .gemini_front import GeminiFront
 from .loss import Loss
 from .messages_back import MessagesBack
 from .messages_front import MessagesFront
+from .mistral_front import MistralFront
 from .responses_back import ResponsesBack
 from .responses_front import ResponsesFront
 from .serving_back import ServingBack
@@ -59,6 +62,8 @@ FRONTS: Mapping[Operation, FrontCodec] = {
     MESSAGES: MessagesFront(),
     RESPONSES: ResponsesFront(),
     GENERATE_CONTENT: GeminiFront(),
+    COHERE_CHAT: CohereFront(),
+    MISTRAL_CHAT: MistralFront(),
 }
 BACKS: Mapping[Operation, BackCodec] = {
     CHAT: ChatBack(),
@@ -70,7 +75,7 @@ BACKS: Mapping[Operation, BackCodec] = {
     GENERATE_CONTENT: GeminiBack(),
 }
 FRONTS_OF: Mapping[str, tuple[Operation, ...]] = {
-    CHAT.endpoint_type: (CHAT, MESSAGES, RESPONSES, GENERATE_CONTENT),
+    CHAT.endpoint_type: (CHAT, MESSAGES, RESPONSES, GENERATE_CONTENT, COHERE_CHAT, MISTRAL_CHAT),
     COMPLETIONS.endpoint_type: (COMPLETIONS,),
 }
 """What callers may speak to an endpoint of a type, whatever its deployments speak."""
@@ -153,7 +158,7 @@ def is_error(document: Json) -> bool:
     """Say whether an answer is an error after all."""
     if not isinstance(document, dict):
         return False
-    return bool(document.get("error")) or document.get("type") == "error"
+    return bool(document.get("error")) or "error" in (document.get("type"), document.get("object"))
 
 
 class BridgeTap:

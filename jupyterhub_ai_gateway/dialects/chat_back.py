@@ -51,15 +51,19 @@ from .codec import (
     decode_json,
     ended_early,
     merged,
+    objects_of,
     only_names,
     packed,
     results_of,
     text_of,
+    thoughts,
     unpacked,
 )
 from .loss import DROPPED, Loss, Verb
 from .openai_answer import read_usage
 
+MISTRAL = "mistral"
+"""Whose models sign their thoughts for themselves."""
 LACKS: Mapping[str, Verb] = {"service_tier": DROPPED, "has_cache": DROPPED}
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 _BUDGETS = ((1024, "minimal"), (4096, "low"), (16384, "medium"), (32768, "high"))
@@ -237,16 +241,19 @@ def _assistant(turn: Turn, back: Back) -> Json:
         message["content"] = refusal
     if calls:
         message["tool_calls"] = calls
-    if thought and back.manners.is_mistral:
-        text = [{"type": "text", "text": words}] if words else []
-        message["content"] = [_mistral_thought(thought), *text]
+    if back.manners.is_mistral:
+        own = [_mistral_thought(part) for part in thoughts(turn.parts, MISTRAL)]
+        if own:
+            message["content"] = [*own, *([{"type": "text", "text": words}] if words else [])]
     elif thought and back.manners.takes_reasoning:
         message["reasoning_content"] = thought
     return message
 
 
-def _mistral_thought(text: str) -> Json:
-    return {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
+def _mistral_thought(part: Thinking) -> Json:
+    words = [{"type": "text", "text": part.text}] if part.text else []
+    signed = {} if part.opaque is None else {"signature": part.opaque.blob}
+    return {"type": "thinking", "thinking": words, **signed}
 
 
 def _call(part: Call, back: Back) -> Json:
@@ -313,7 +320,7 @@ def _candidate(choice: Json, back: Back) -> Candidate:
     if not isinstance(message, dict):
         raise broken("a choice has no message")
     parts = list(_said(message, choice, back))
-    finish = _FINISHES.get(choice.get("finish_reason") or "stop", STOP)
+    finish = _FINISHES.get(str(choice.get("finish_reason")), STOP)
     if finish == STOP and any(isinstance(part, Call) for part in parts):
         finish = TOOLS
     return Candidate(parts, finish, _matched(choice))
@@ -338,9 +345,9 @@ def _said(message: Mapping[str, Json], choice: Mapping[str, Json], back: Back) -
     refusal = message.get("refusal")
     if isinstance(refusal, str) and refusal:
         yield Refusal(refusal)
-    for image in message.get("images") or ():
+    for image in objects_of(message.get("images")):
         yield from _image(image)
-    for index, call in enumerate(message.get("tool_calls") or ()):
+    for index, call in enumerate(objects_of(message.get("tool_calls"))):
         yield _read_call(call, index, back)
 
 
@@ -358,12 +365,13 @@ def _pieces(content: Json) -> Iterator[Text | Thinking]:
         if content:
             yield Text(content)
     elif isinstance(content, list):
-        for piece in content:
-            if not isinstance(piece, dict):
-                continue
+        for piece in objects_of(content):
             if piece.get("type") == "thinking":
-                words = [each.get("text") for each in piece.get("thinking") or () if isinstance(each, dict)]
-                yield Thinking("".join(word for word in words if isinstance(word, str)))
+                words = [each.get("text") for each in objects_of(piece.get("thinking"))]
+                text = "".join(word for word in words if isinstance(word, str))
+                kept = piece.get("signature")
+                opaque = Opaque(MISTRAL, kept) if isinstance(kept, str) and kept else None
+                yield Thinking(text, opaque, is_redacted=opaque is not None and not text)
             elif isinstance(piece.get("text"), str):
                 yield Text(piece["text"])
     elif content is not None:
@@ -371,8 +379,8 @@ def _pieces(content: Json) -> Iterator[Text | Thinking]:
 
 
 def _citations(message: Mapping[str, Json]) -> Iterator[Citation]:
-    for note in message.get("annotations") or ():
-        cite = note.get("url_citation") if isinstance(note, dict) else None
+    for note in objects_of(message.get("annotations")):
+        cite = note.get("url_citation")
         if isinstance(cite, dict) and isinstance(cite.get("url"), str):
             yield Citation(
                 cite["url"], cite.get("title"), None, cite.get("start_index"), cite.get("end_index")
@@ -385,8 +393,9 @@ def _logprobs(choice: Mapping[str, Json]) -> Sequence[Json]:
     return found if isinstance(found, list) else ()
 
 
-def _image(image: Json) -> Iterator[Media]:
-    url = (image.get("image_url") or {}).get("url") if isinstance(image, dict) else None
+def _image(image: Mapping[str, Json]) -> Iterator[Media]:
+    found = image.get("image_url")
+    url = found.get("url") if isinstance(found, dict) else None
     if isinstance(url, str) and url.startswith("data:") and ";base64," in url:
         kind, _, data = url[5:].partition(";base64,")
         yield Media("image", kind, base64=data)
@@ -401,6 +410,8 @@ def _read_call(call: Json, index: int, back: Back) -> Call:
     arguments = inner.get("arguments", inner.get("input"))
     if isinstance(arguments, dict):  # Ollama and a few others
         arguments = msgspec.json.encode(arguments).decode()
+    if arguments is not None and not isinstance(arguments, str):
+        raise broken("the arguments of a tool call are no text")
     return back.call(call_id(call.get("id"), index), inner["name"], arguments or "", _signature(call))
 
 
@@ -431,15 +442,14 @@ class ChatReader:
         if body == b"[DONE]":
             return
         chunk = object_of(body)
-        if chunk.get("error"):
+        if chunk.get("error") or chunk.get("object") == "error":  # Mistral, and older vLLMs
             raise ToldError(body)
         model = chunk.get("model")
         if not self._has_begun and (model or chunk.get("choices")):  # Azure's first event has neither
             self._has_begun = True
             yield Begin(model if isinstance(model, str) and model else None)
-        for choice in chunk.get("choices") or ():
-            if isinstance(choice, dict):
-                yield from self._choice(choice)
+        for choice in objects_of(chunk.get("choices")):
+            yield from self._choice(choice)
         usage = chunk.get("usage")
         found = None if usage is None else usage_of(usage)
         if found is not None:
@@ -455,6 +465,8 @@ class ChatReader:
 
     def _choice(self, choice: Mapping[str, Json]) -> Iterator[Event]:
         candidate = choice.get("index") or 0
+        if not isinstance(candidate, int):
+            raise broken("a choice has no number")
         delta = choice.get("delta")
         if isinstance(delta, dict):
             thought = _thought(delta)
@@ -462,10 +474,12 @@ class ChatReader:
                 yield from self._words(candidate, Thinking(), thought)
             for part in _pieces(delta.get("content")):
                 yield from self._words(candidate, type(part)(""), part.text, _logprobs(choice))
+                if isinstance(part, Thinking) and part.opaque is not None:
+                    self._open[candidate].opaque = part.opaque
             refusal = delta.get("refusal")
             if isinstance(refusal, str) and refusal:
                 yield from self._words(candidate, Refusal(""), refusal)
-            for call in delta.get("tool_calls") or ():
+            for call in objects_of(delta.get("tool_calls")):
                 yield from self._call(candidate, call)
             yield from self._rest(candidate, delta)
         reason = choice.get("finish_reason")
@@ -476,7 +490,7 @@ class ChatReader:
             self._finishes[candidate] = (found, _matched(choice))
 
     def _rest(self, candidate: int, delta: Mapping[str, Json]) -> Iterator[Event]:
-        for image in delta.get("images") or ():
+        for image in objects_of(delta.get("images")):
             for media in _image(image):
                 yield from self._begin(candidate, media)
                 yield from self._shut(candidate)
@@ -499,6 +513,8 @@ class ChatReader:
         if not isinstance(call, dict):
             raise broken("a tool call is not an object")
         inner = call.get("function") or call.get("custom") or {}
+        if not isinstance(inner, dict):
+            raise broken("a tool call has no function")
         number = self._number(candidate, call, inner)
         key = (candidate, number)
         if key not in self._calls:
@@ -546,6 +562,7 @@ class _OpenPart:
         self.index = index
         self.part = part
         self.citations: tuple[Citation, ...] = ()
+        self.opaque: Opaque | None = None
         self._held: list[str] | None = [] if is_held else None
         self._held_chars = 0
 
@@ -561,7 +578,7 @@ class _OpenPart:
     def close(self) -> Iterator[Event]:
         if self._held:
             yield Delta(self.index, unpacked("".join(self._held)))
-        yield Close(self.index, citations=self.citations)
+        yield Close(self.index, self.opaque, self.citations)
 
 
 def object_of(body: bytes) -> dict[str, Json]:

@@ -305,6 +305,23 @@ def broken(detail: str) -> UpstreamBroken:
     return UpstreamBroken("The model's provider sent an answer that cannot be read.", detail=detail)
 
 
+def items_of(value: Json) -> list[Json]:
+    """Return the items of a list that a provider sent; none where there is none. `UpstreamBroken` else."""
+    if value is None or value is False or value == {} or value == "":
+        return []
+    if not isinstance(value, list):
+        raise broken("what must be a list is none")
+    return value
+
+
+def objects_of(value: Json) -> list[dict[str, Json]]:
+    """Return the objects of such a list; `UpstreamBroken` where one of them is none."""
+    found = items_of(value)
+    if not all(isinstance(each, dict) for each in found):
+        raise broken("what must be a list of objects holds something else")
+    return found
+
+
 def ended_early() -> UpstreamBroken:
     """Return the fault of a stream that stops in the middle."""
     return UpstreamBroken(

@@ -47,6 +47,7 @@ from .codec import (
     encode_json,
     ended_early,
     merged,
+    objects_of,
     only_names,
     packed,
     results_of,
@@ -73,7 +74,7 @@ _FINISHES: Mapping[str, str] = {
     "MAX_TOKENS": LENGTH,
     "TOOL_CALL": TOOLS,
 }
-_FAILED = ("ERROR", "TIMEOUT", "ERROR_TOXIC", "ERROR_LIMIT")
+FAILED = ("ERROR", "TIMEOUT", "ERROR_TOXIC", "ERROR_LIMIT")
 _BUDGETS = {"minimal": 512, "low": 2048, "medium": 8192, "high": 16384, "xhigh": 24576, "max": 31000}
 
 
@@ -110,7 +111,7 @@ class CohereBack:
         if not isinstance(message, dict):
             raise broken("the answer has no message")
         reason = document.get("finish_reason")
-        if reason in _FAILED:
+        if isinstance(reason, str) and reason in FAILED:
             raise broken(f"the answer ended with {reason}")
         candidate = Candidate(list(_said(message, back)), _FINISHES.get(str(reason), STOP))
         return Answer([candidate], None, usage_of(document.get("usage")))
@@ -163,10 +164,9 @@ def _assistant(turn: Turn, back: Back) -> Json:
         message["tool_calls"] = calls
         if thought:
             message["tool_plan"] = thought
-    if words:
-        message["content"] = [{"type": "text", "text": words}]
-    elif not calls:
-        message["content"] = [{"type": "text", "text": " "}]
+    thinking = [{"type": "thinking", "thinking": thought}] if thought and not calls else []
+    if words or not calls:
+        message["content"] = [*thinking, {"type": "text", "text": words or " "}]
     return message
 
 
@@ -218,15 +218,24 @@ def _format(request: Request) -> Json:
     return {"type": "json_object", **({} if schema is None else {"json_schema": schema})}
 
 
+def ended_badly(delta: Mapping[str, Json]) -> str | None:
+    """Return what the last event of a stream says of a failure; None for one that ended well."""
+    reason, words = delta.get("finish_reason"), delta.get("error")
+    if reason not in FAILED:
+        return None
+    return words if isinstance(words, str) and words else str(reason)
+
+
 def usage_of(value: Json) -> Usage | None:
     """Read a usage object: what is billed, where that is told, and what was read and written elsewhere."""
     if not isinstance(value, dict):
         return None
-    told = value.get("billed_units") or value.get("tokens")
-    if not isinstance(told, dict):
-        return None
-    into, out = _count(told.get("input_tokens")), _count(told.get("output_tokens"))
-    return None if into is None and out is None else Usage(into, out, _count(value.get("cached_tokens")))
+    for told in (value.get("billed_units"), value.get("tokens")):
+        if isinstance(told, dict):
+            into, out = _count(told.get("input_tokens")), _count(told.get("output_tokens"))
+            if into is not None or out is not None:
+                return Usage(into, out, _count(value.get("cached_tokens")))
+    return None
 
 
 def _count(value: Json) -> int | None:
@@ -238,14 +247,12 @@ def _said(message: Mapping[str, Json], back: Back) -> Iterator[Part]:
     plan = message.get("tool_plan")
     if isinstance(plan, str) and plan:
         yield Thinking(plan)
-    for piece in message.get("content") or ():
-        if not isinstance(piece, dict):
-            raise broken("a piece of the answer is not an object")
+    for piece in objects_of(message.get("content")):
         if isinstance(piece.get("thinking"), str):
             yield Thinking(piece["thinking"])
         elif isinstance(piece.get("text"), str):
             yield Text(piece["text"])
-    for index, call in enumerate(message.get("tool_calls") or ()):
+    for index, call in enumerate(objects_of(message.get("tool_calls"))):
         yield _read_call(call, index, back)
 
 
@@ -270,7 +277,7 @@ class CohereReader:
         self._finish: str | None = None
 
     def feed(self, name: str, body: bytes) -> Iterator[Event]:
-        if body == b"[DONE]":
+        if body.strip() == b"[DONE]":
             return
         event = object_of(body)
         kind = str(event.get("type") or name)
@@ -302,14 +309,13 @@ class CohereReader:
     def _end(self, delta: Json) -> Iterator[Event]:
         if not isinstance(delta, dict):
             raise broken("the stream ends without a reason")
-        reason = str(delta.get("finish_reason"))
-        if reason in _FAILED:
-            words = delta.get("error")
-            raise ToldError(encode_json({"message": words if isinstance(words, str) else reason}))
+        failure = ended_badly(delta)
+        if failure is not None:
+            raise ToldError(encode_json({"message": failure}))
         usage = usage_of(delta.get("usage"))
         if usage is not None:
             yield Used(usage)
-        self._finish = _FINISHES.get(reason, STOP)
+        self._finish = _FINISHES.get(str(delta.get("finish_reason")), STOP)
 
     def _content(self, content: Json) -> Iterator[Event]:
         if not isinstance(content, dict):

@@ -42,6 +42,7 @@ from .codec import (
     custom_schema,
     encode_json,
     merged,
+    objects_of,
     only_names,
     results_of,
     system_apart,
@@ -94,7 +95,7 @@ class ConverseBack:
             raise broken("the answer has no content")
         maker = Family.named(back.manners.model).maker
         parts = [part for block in content for part in _read_block(block, back, maker)]
-        reason_ = document.get("stopReason")
+        reason_ = str(document.get("stopReason"))
         finish = FINISHES.get(reason_, STOP)
         if finish is None:
             raise broken(f"the model failed: {reason_}")
@@ -390,6 +391,7 @@ def _read_thought(inner: Json, maker: str) -> Iterator[Thinking]:
 def _read_cited(cited: Json) -> Text:
     if not isinstance(cited, dict):
         raise broken("a block of the answer is not an object")
-    words = [each.get("text") for each in cited.get("content") or () if isinstance(each, dict)]
-    found: list[Citation] = [cite for each in cited.get("citations") or () for cite in read_citation(each)]
+    words = [each.get("text") for each in objects_of(cited.get("content"))]
+    told = objects_of(cited.get("citations"))
+    found: list[Citation] = [cite for each in told for cite in read_citation(each)]
     return Text("".join(word for word in words if isinstance(word, str)), found)

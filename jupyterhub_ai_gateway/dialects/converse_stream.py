@@ -36,7 +36,7 @@ from .canonical import (
     Used,
 )
 from .chat_back import object_of
-from .codec import MAX_HELD_CHARS, Back, ToldError, broken, ended_early, unpacked
+from .codec import MAX_HELD_CHARS, Back, ToldError, broken, ended_early, objects_of, unpacked
 from .openai_answer import Count
 
 SEALED = "bedrock"
@@ -101,7 +101,7 @@ def read_citation(found: Json) -> Iterator[Citation]:
     web = location.get("web") if isinstance(location, dict) else None
     url = web.get("url") if isinstance(web, dict) else None
     if isinstance(url, str):
-        sources = [each.get("text") for each in found.get("sourceContent") or () if isinstance(each, dict)]
+        sources = [each.get("text") for each in objects_of(found.get("sourceContent"))]
         quote = "".join(each for each in sources if isinstance(each, str))
         title = found.get("title")
         yield Citation(url, title if isinstance(title, str) else None, quote or None)
@@ -144,7 +144,7 @@ class ConverseReader:
         yield Finish(self._finish)
 
     def _stop(self, reason: Json) -> None:
-        finish = FINISHES.get(reason, STOP)
+        finish = FINISHES.get(str(reason), STOP)
         if finish is None:
             raise broken(f"the model failed: {reason}")
         self._finish = finish

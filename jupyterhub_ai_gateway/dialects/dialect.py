@@ -9,20 +9,36 @@ from dataclasses import dataclass, replace
 from ..errors import Fault
 from ..vocabulary import (
     CHAT,
+    COHERE_CHAT,
+    COHERE_EMBED,
     COMPLETIONS,
     COUNT_CONTENT,
     COUNT_TOKENS,
     EMBEDDINGS,
+    FIM,
     GENERATE_CONTENT,
     INPUT_TOKENS,
     MEDIA,
     MESSAGES,
+    MISTRAL_CHAT,
+    MISTRAL_EMBED,
     MODERATIONS,
     RERANK,
     RESPONSES,
     Operation,
 )
-from . import anthropic, faults, gemini, media, openai_answer, openai_stream, rerank, responses
+from . import (
+    anthropic,
+    cohere,
+    faults,
+    gemini,
+    media,
+    mistral,
+    openai_answer,
+    openai_stream,
+    rerank,
+    responses,
+)
 from .media import MediaTap
 from .openai_answer import Answer
 from .openai_stream import StreamTap
@@ -72,6 +88,15 @@ ANTHROPIC = Dialect(
     beta_header="anthropic-beta",
 )
 
+MISTRAL = Dialect(
+    "mistral",
+    openai_answer.read_answer,
+    lambda asked: StreamTap(hides_usage=False),
+    mistral.error_object,
+    mistral.error_event,
+    openai_stream.CONTENT,
+)
+
 RESPONSES_API = Dialect(
     "responses",
     responses.read_answer,
@@ -99,6 +124,15 @@ COHERE_RERANK = Dialect(
     media.CONTENT,
 )
 
+COHERE = Dialect(
+    "cohere",
+    cohere.read_answer,
+    lambda asked: cohere.CohereTap(),
+    cohere.error_object,
+    cohere.error_event,
+    cohere.CONTENT,
+)
+
 GEMINI = Dialect(
     "gemini",
     gemini.read_answer,
@@ -121,6 +155,11 @@ DIALECT_OF: Mapping[Operation, Dialect] = {
     INPUT_TOKENS: RESPONSES_API,
     MODERATIONS: OPENAI_MEDIA,
     RERANK: COHERE_RERANK,
+    COHERE_CHAT: COHERE,
+    COHERE_EMBED: COHERE,
+    MISTRAL_CHAT: MISTRAL,
+    MISTRAL_EMBED: MISTRAL,
+    FIM: MISTRAL,
     **dict.fromkeys(MEDIA, OPENAI_MEDIA),
     GENERATE_CONTENT: GEMINI,
     COUNT_CONTENT: GEMINI,

@@ -14,15 +14,18 @@ import msgspec
 
 from ..vocabulary import (
     CHAT,
+    COHERE_CHAT,
     COUNT_CONTENT,
     COUNT_TOKENS,
     GENERATE_CONTENT,
     INPUT_TOKENS,
     MESSAGES,
+    MISTRAL_CHAT,
     RESPONSES,
     Operation,
 )
 from .canonical import Json
+from .chat_back import MISTRAL
 from .codec import ENVELOPE, decode_json, encode_json, unwrap
 from .gemini_back import NO_SIGNATURE
 
@@ -89,6 +92,41 @@ def _chat_message(item: Json) -> list[Json]:
     return [item]
 
 
+def _cohere_message(item: Json) -> list[Json]:
+    """Rewrite a message of Cohere's: thoughts and calls lose what only their maker can read."""
+    if not isinstance(item, dict):
+        return [item]
+    lists = {name: item[name] for name in ("content", "tool_calls") if isinstance(item.get(name), list)}
+    kept = {name: [piece for each in given for piece in _unsigned(each)] for name, given in lists.items()}
+    return [{**item, **kept}]
+
+
+def _unsigned(piece: Json) -> list[Json]:
+    kept = piece.get("signature") if isinstance(piece, dict) else None
+    if not isinstance(kept, str) or not kept.startswith(ENVELOPE):
+        return [piece]
+    rest = {name: value for name, value in piece.items() if name != "signature"}
+    return [rest] if rest.get("thinking") or "function" in rest else []
+
+
+def _mistral_message(item: Json) -> list[Json]:
+    """Rewrite a message of Mistral's: its own thoughts are restored, others' lose their signature."""
+    if not isinstance(item, dict) or not isinstance(item.get("content"), list):
+        return [item]
+    return [{**item, "content": [piece for each in item["content"] for piece in _mistral_piece(each)]}]
+
+
+def _mistral_piece(piece: Json) -> list[Json]:
+    kept = piece.get("signature") if isinstance(piece, dict) else None
+    if not isinstance(kept, str) or not kept.startswith(ENVELOPE):
+        return [piece]
+    opaque = unwrap(kept, "")
+    if opaque is not None and opaque.maker == MISTRAL:
+        return [{**piece, "signature": opaque.blob}]
+    rest = {name: value for name, value in piece.items() if name != "signature"}
+    return [rest] if rest.get("thinking") else []
+
+
 def _content(item: Json) -> list[Json]:
     """Rewrite one of Gemini's contents: foreign thoughts are left out, calls lose their signature."""
     if not isinstance(item, dict) or not isinstance(item.get("parts"), list):
@@ -111,6 +149,8 @@ def _gemini_part(part: Json) -> list[Json]:
 
 _WAYS: Mapping[Operation, tuple[str, Callable[[Json], list[Json]]]] = {
     CHAT: ("messages", _chat_message),
+    COHERE_CHAT: ("messages", _cohere_message),
+    MISTRAL_CHAT: ("messages", _mistral_message),
     MESSAGES: ("messages", _message),
     COUNT_TOKENS: ("messages", _message),
     RESPONSES: ("input", _item),

@@ -57,7 +57,9 @@ from .codec import (
     custom_schema,
     encode_json,
     ended_early,
+    items_of,
     merged,
+    objects_of,
     packed,
     results_of,
     system_apart,
@@ -403,7 +405,7 @@ def _is_blocked(document: Mapping[str, Json]) -> bool:
 
 def finish_of(reason: Json, has_calls: bool) -> str:
     """Return why an answer ends. `UpstreamBroken` where the model wrote what is no answer."""
-    if reason in _BROKEN:
+    if isinstance(reason, str) and reason in _BROKEN:
         raise broken(f"the model's answer is of no use: {reason}")
     found = FINISHES.get(reason, STOP) if isinstance(reason, str) else STOP
     return TOOLS if found == STOP and has_calls else found
@@ -431,8 +433,7 @@ def _candidate(found: Json, back: Back) -> Candidate:
 def parts_of(candidate: Mapping[str, Json]) -> list[dict[str, Json]]:
     """Return the parts of a candidate's content."""
     content = candidate.get("content")
-    parts = content.get("parts") if isinstance(content, dict) else None
-    return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+    return objects_of(content.get("parts")) if isinstance(content, dict) else []
 
 
 def _read_part(part: Mapping[str, Json], at: int, back: Back) -> Iterator[Part]:
@@ -501,17 +502,17 @@ def citations_of(candidate: Mapping[str, Json]) -> Iterator[Citation]:
     """Read where an answer comes from: what it cites, and what it was searched from."""
     told = candidate.get("citationMetadata")
     if isinstance(told, dict):
-        for cite in told.get("citationSources") or told.get("citations") or ():
-            if isinstance(cite, dict) and isinstance(cite.get("uri"), str):
+        for cite in objects_of(told.get("citationSources") or told.get("citations")):
+            if isinstance(cite.get("uri"), str):
                 yield Citation(cite["uri"], cite.get("title"))
     grounding = candidate.get("groundingMetadata")
     if not isinstance(grounding, dict):
         return
     chunks = [
         each.get("web") if isinstance(each, dict) else None
-        for each in grounding.get("groundingChunks") or ()
+        for each in items_of(grounding.get("groundingChunks"))
     ]
-    for support in grounding.get("groundingSupports") or ():
+    for support in items_of(grounding.get("groundingSupports")):
         yield from _supported(support, chunks)
 
 
@@ -520,7 +521,7 @@ def _supported(support: Json, chunks: Sequence[Json]) -> Iterator[Citation]:
         return
     segment = support.get("segment")
     quote = segment.get("text") if isinstance(segment, dict) else None
-    for index in support.get("groundingChunkIndices") or ():
+    for index in items_of(support.get("groundingChunkIndices")):
         web = chunks[index] if isinstance(index, int) and 0 <= index < len(chunks) else None
         if isinstance(web, dict) and isinstance(web.get("uri"), str):
             yield Citation(web["uri"], web.get("title"), quote if isinstance(quote, str) else None)
@@ -566,9 +567,8 @@ class GeminiReader:
         if not self._has_begun:
             self._has_begun = True
             yield Begin(_model(piece))
-        for candidate in piece.get("candidates") or ():
-            if isinstance(candidate, dict):
-                yield from self._candidate(candidate)
+        for candidate in objects_of(piece.get("candidates")):
+            yield from self._candidate(candidate)
         if _is_blocked(piece) and not piece.get("candidates"):
             self._finishes[0] = FILTER
         usage = usage_of(piece.get("usageMetadata"))
@@ -585,6 +585,8 @@ class GeminiReader:
 
     def _candidate(self, found: Mapping[str, Json]) -> Iterator[Event]:
         index = found.get("index") or 0
+        if not isinstance(index, int):
+            raise broken("a candidate has no number")
         logprobs = logprobs_of(found)
         for part in parts_of(found):
             for read in _read_part(part, self._calls + self._next, self._back):

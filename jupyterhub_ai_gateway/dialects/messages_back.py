@@ -58,6 +58,7 @@ from .codec import (
     encode_json,
     ended_early,
     merged,
+    objects_of,
     only_names,
     results_of,
     system_apart,
@@ -179,7 +180,7 @@ class MessagesBack:
             raise broken("the answer has no content")
         parts = [part for block in content for part in _read_block(block, back)]
         model, matched = document.get("model"), document.get("stop_sequence")
-        finish = _FINISHES.get(document.get("stop_reason") or "end_turn", STOP)
+        finish = _FINISHES.get(str(document.get("stop_reason")), STOP)
         candidate = Candidate(parts, finish, matched if isinstance(matched, str) else None)
         usage = _usage(UsageObject(), document.get("usage")).usage()
         return Answer([candidate], model if isinstance(model, str) else None, usage)
@@ -387,7 +388,7 @@ def _read_block(block: Json, back: Back) -> Iterator[Part]:
         raise broken("a block of the answer is not an object")
     kind = block.get("type")
     if kind == "text":
-        cites = tuple(cite for each in block.get("citations") or () for cite in _citation(each))
+        cites = tuple(cite for each in objects_of(block.get("citations")) for cite in _citation(each))
         yield Text(str(block.get("text") or ""), cites)
     elif kind == "thinking":
         yield Thinking(str(block.get("thinking") or ""), _opaque(block.get("signature")))
@@ -432,7 +433,10 @@ class MessagesReader:
         elif kind == "content_block_delta":
             yield from self._block_delta(event)
         elif kind == "content_block_stop":
-            block = self._open.pop(event.get("index", -1), None)
+            index = event.get("index")
+            if not isinstance(index, int):
+                raise broken("a block that ends has no number")
+            block = self._open.pop(index, None)
             if block is not None:
                 yield from block.close()
         elif kind == "message_delta":

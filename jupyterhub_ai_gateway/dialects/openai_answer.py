@@ -191,14 +191,17 @@ def with_encoding(body: bytes, wants_base64: bool) -> bytes:
     try:
         document = msgspec.json.decode(body)
         for item in document["data"]:
-            item["embedding"] = _packed(item["embedding"]) if wants_base64 else _unpacked(item["embedding"])
+            item["embedding"] = (
+                packed_vector(item["embedding"]) if wants_base64 else unpacked_vector(item["embedding"])
+            )
     except (msgspec.DecodeError, KeyError, TypeError, ValueError, OverflowError, RecursionError):
         text = "The model's provider sent embeddings that cannot be read."
         raise UpstreamBroken(text, detail="an embedding is neither a list of numbers nor base64") from None
     return msgspec.json.encode(document)
 
 
-def _packed(embedding: Any) -> str:
+def packed_vector(embedding: Any) -> str:
+    """Return an embedding in base64, whichever it was."""
     return (
         embedding
         if isinstance(embedding, str)
@@ -206,7 +209,8 @@ def _packed(embedding: Any) -> str:
     )
 
 
-def _unpacked(embedding: Any) -> list[float]:
+def unpacked_vector(embedding: Any) -> list[float]:
+    """Return an embedding as a list, whichever it was; `ValueError` for what is neither."""
     if not isinstance(embedding, str):
         return list(embedding)
     numbers = array("f")

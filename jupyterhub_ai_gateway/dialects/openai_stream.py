@@ -22,7 +22,7 @@ _NO_USAGE = re.compile(rb'"usage"\s*:\s*null')
 _EVENT_END = re.compile(rb"\r\n\r\n|\n\n|\r\r|\n\r\n|\r\n\n")
 _DONE_LINE = re.compile(rb"(?:^|[\r\n])data: ?\[DONE\]")
 _FINISHED = re.compile(rb'"finish_reason"\s*:\s*"')
-_ERROR = re.compile(rb'"error"\s*:\s*[{"]')
+_ERROR = re.compile(rb'"error"\s*:\s*[{"]|"object"\s*:\s*"error"')
 _MODEL = re.compile(rb'"model"\s*:\s*("[^"\\]{1,200}")')
 CONTENT = re.compile(
     rb'"(?:content|text|reasoning|reasoning_content|refusal|arguments|name)"\s*:\s*"[^"]|'

@@ -16,29 +16,37 @@ import msgspec
 from ..errors import RequestFault
 from ..vocabulary import (
     CHAT,
+    COHERE_CHAT,
+    COHERE_EMBED,
     COMPLETIONS,
     COUNT_CONTENT,
     COUNT_TOKENS,
     COUNTING,
     EMBEDDINGS,
+    FIM,
     GENERATE_CONTENT,
     IMAGE_EDITS,
     IMAGE_VARIATIONS,
     IMAGES,
     INPUT_TOKENS,
     MESSAGES,
+    MISTRAL_CHAT,
+    MISTRAL_EMBED,
     MODERATIONS,
     RERANK,
     RESPONSES,
     SPEECH,
     TRANSCRIPTIONS,
     TRANSLATIONS,
+    WITHOUT_OUTPUT,
     Operation,
 )
 from . import gemini_request
 from .foreign import is_foreign, native
 from .policy import (
     CHAT_VERBS,
+    COHERE_CHAT_VERBS,
+    COHERE_EMBED_VERBS,
     COMPLETIONS_VERBS,
     EMBEDDINGS_VERBS,
     GEMINI_VERBS,
@@ -47,6 +55,8 @@ from .policy import (
     INNER,
     INPUT_TOKENS_VERBS,
     MESSAGES_VERBS,
+    MISTRAL_CHAT_VERBS,
+    MISTRAL_VERBS,
     MODERATIONS_VERBS,
     OVERWRITE,
     OVERWRITE_USER_ID,
@@ -69,11 +79,11 @@ Fields = dict[str, msgspec.Raw]
 
 MAX_MODEL_CHARS = 256
 
-_TELL_USAGE = (MESSAGES, RESPONSES, GENERATE_CONTENT)
+_TELL_USAGE = (MESSAGES, RESPONSES, GENERATE_CONTENT, COHERE_CHAT, MISTRAL_CHAT, FIM)
 """Their streams always tell usage, so there is nothing to ask for, and nothing to hide."""
 _GEMINI = (GENERATE_CONTENT, COUNT_CONTENT)
 _MLFLOW_LEGACY = {"candidate_count": "n", "text": "input", "texts": "input"}
-_WITHOUT_STREAMS = (EMBEDDINGS, SPEECH, MODERATIONS, RERANK, *COUNTING)
+_WITHOUT_STREAMS = WITHOUT_OUTPUT | {SPEECH} | COUNTING
 _MODEL_OPTIONAL = (IMAGES, IMAGE_EDITS, IMAGE_VARIATIONS, MODERATIONS, RERANK)
 """Whose vendors have a usual model; ours is the only one that a caller may use."""
 _TRUE: Final = b"true"
@@ -91,7 +101,7 @@ _encode = msgspec.json.Encoder().encode
 class Format:
     """What an operation's request looks like: the field that must be there, of which JSON kinds.
 
-    Where `instead` is there, the field need not be.
+    Where one of `instead` is there, the field need not be.
     """
 
     operation: Operation
@@ -99,7 +109,7 @@ class Format:
     kinds: bytes
     kinds_text: str
     verbs: Verbs
-    instead: str | None = None
+    instead: tuple[str, ...] = ()
 
 
 FORMATS: Mapping[Operation, Format] = {
@@ -111,7 +121,7 @@ FORMATS: Mapping[Operation, Format] = {
     RESPONSES: Format(RESPONSES, "input", b'["', "text or a list", RESPONSES_VERBS),
     GENERATE_CONTENT: Format(GENERATE_CONTENT, "contents", b"[{", "a list of contents", GEMINI_VERBS),
     COUNT_CONTENT: Format(
-        COUNT_CONTENT, "contents", b"[{", "a list of contents", GEMINI_VERBS, "generateContentRequest"
+        COUNT_CONTENT, "contents", b"[{", "a list of contents", GEMINI_VERBS, ("generateContentRequest",)
     ),
     INPUT_TOKENS: Format(INPUT_TOKENS, "input", b'["', "text or a list", INPUT_TOKENS_VERBS),
     IMAGES: Format(IMAGES, "prompt", b'"', "text", IMAGES_VERBS),
@@ -119,6 +129,13 @@ FORMATS: Mapping[Operation, Format] = {
     SPEECH: Format(SPEECH, "input", b'"', "text", SPEECH_VERBS),
     MODERATIONS: Format(MODERATIONS, "input", b'["', "text or a list", MODERATIONS_VERBS),
     RERANK: Format(RERANK, "documents", b"[", "a list of documents", RERANK_VERBS),
+    COHERE_CHAT: Format(COHERE_CHAT, "messages", b"[", "a list of messages", COHERE_CHAT_VERBS),
+    COHERE_EMBED: Format(
+        COHERE_EMBED, "texts", b"[", "a list of texts", COHERE_EMBED_VERBS, ("inputs", "images")
+    ),
+    MISTRAL_CHAT: Format(MISTRAL_CHAT, "messages", b"[", "a list of messages", MISTRAL_CHAT_VERBS),
+    MISTRAL_EMBED: Format(MISTRAL_EMBED, "input", b'["', "text or a list", MISTRAL_VERBS),
+    FIM: Format(FIM, "prompt", b'"', "text", MISTRAL_VERBS),
 }
 
 FORMS: Mapping[Operation, Format] = {
@@ -393,7 +410,7 @@ def _model_beside_path() -> RequestFault:
 def _require_content(fields: Fields, format_: Format) -> None:
     name = format_.content
     raw = fields.get(name)
-    if raw is None and format_.instead in fields:
+    if raw is None and any(each in fields for each in format_.instead):
         return
     if raw is None:
         raise RequestFault(f"{name} is missing: it must be {format_.kinds_text}.", param=name)

@@ -33,7 +33,7 @@ REFUSE_FILE_IDS: Final = "refuse file ids"
 REFUSE_WITHIN: Final = "refuse within"
 INNER: Final = "inner"
 
-SHARED_TOOLS = ("file_search", "mcp", "code_interpreter")
+SHARED_TOOLS = ("file_search", "mcp", "code_interpreter", "document_library", "connector")
 """Tools that a provider runs with files, connections and containers of the account."""
 
 Verbs = Mapping[str, str]
@@ -93,6 +93,18 @@ MODERATIONS_VERBS: Verbs = {"model": SET, "user": OVERWRITE}
 RERANK_VERBS: Verbs = {"model": SET, "user": OVERWRITE}
 """Source: https://docs.cohere.com/reference/rerank (read 2026-11)."""
 
+COHERE_CHAT_VERBS: Verbs = {"model": SET}
+"""Source: https://docs.cohere.com/reference/chat (read 2026-11)."""
+
+COHERE_EMBED_VERBS: Verbs = {"model": SET}
+"""Source: https://docs.cohere.com/reference/embed (read 2026-11)."""
+
+MISTRAL_CHAT_VERBS: Verbs = {"model": SET, "tools": REFUSE_SHARED_TOOLS}
+"""Source: https://docs.mistral.ai/api/, the types of mistralai 3.7 (read 2026-11)."""
+
+MISTRAL_VERBS: Verbs = {"model": SET}
+"""Of embeddings and of filling in. Source: as above."""
+
 _UNKNOWN_TO_COUNTING = ("store", "user", "safety_identifier")
 INPUT_TOKENS_VERBS: Verbs = {
     name: verb for name, verb in RESPONSES_VERBS.items() if name not in _UNKNOWN_TO_COUNTING
@@ -134,7 +146,7 @@ REASONS: Mapping[str, str] = {
     "previous_response_id": "is of an answer that is not kept: send the conversation as input",
     "conversation": "would be kept in the provider's account, which everybody here shares",
     "background": "would run on in the provider's account, which everybody here shares",
-    "background_options": "is for answers that run on in the provider's account, which all here share",
+    "background_options": "are of work that runs on in the provider's account, which everybody here shares",
     "prompt": "is a text of the provider's account, which everybody here shares",
     "tools": "names a tool that works with the provider's account, which everybody here shares",
     "mcp_servers": "would connect the provider's account, which everybody here shares, to other servers",

@@ -63,6 +63,6 @@ def _result(given: Any) -> dict[str, Any]:
 
 
 def error_object(fault: Fault, request_id: str = "") -> bytes:
-    """Return the body of a failure: OpenAI's, with Cohere's `message` beside it."""
+    """Return the body of a failure: OpenAI's, with Cohere's `id` and `message` beside it."""
     document: dict[str, Any] = _decode(openai_error_object(fault, request_id))
-    return _encode({"message": fault.public, **document})
+    return _encode({"id": request_id, "message": fault.public, **document})

@@ -41,7 +41,18 @@ from .canonical import (
     Used,
 )
 from .chat_back import effort_of, object_of
-from .codec import Back, ToldError, broken, calls_of, data_url, ended_early, merged, results_of, thoughts
+from .codec import (
+    Back,
+    ToldError,
+    broken,
+    calls_of,
+    data_url,
+    ended_early,
+    merged,
+    objects_of,
+    results_of,
+    thoughts,
+)
 from .loss import DROPPED, Loss, Refused, Verb
 from .responses import UsageObject
 
@@ -284,8 +295,8 @@ def _read_item(item: Json, back: Back) -> Iterator[Part]:
         words = [
             piece["text"]
             for name in ("summary", "content")
-            for piece in item.get(name) or ()
-            if isinstance(piece, dict) and isinstance(piece.get("text"), str)
+            for piece in objects_of(item.get(name))
+            if isinstance(piece.get("text"), str)
         ]
         yield Thinking("\n\n".join(words), _opaque(item))
     elif kind in ("function_call", "custom_tool_call"):
@@ -293,14 +304,12 @@ def _read_item(item: Json, back: Back) -> Iterator[Part]:
 
 
 def _read_message(item: Mapping[str, Json]) -> Iterator[Part]:
-    for piece in item.get("content") or ():
-        if not isinstance(piece, dict):
-            continue
+    for piece in objects_of(item.get("content")):
         if piece.get("type") == "refusal":
             yield Refusal(str(piece.get("refusal") or ""))
         elif isinstance(piece.get("text"), str):
-            cites = tuple(cite for note in piece.get("annotations") or () for cite in _citation(note))
-            yield Text(piece["text"], cites, tuple(piece.get("logprobs") or ()))
+            cites = tuple(cite for note in objects_of(piece.get("annotations")) for cite in _citation(note))
+            yield Text(piece["text"], cites, tuple(objects_of(piece.get("logprobs"))))
 
 
 def _citation(note: Json) -> Iterator[Citation]:
@@ -408,7 +417,7 @@ class ResponsesReader:
         if self._open is None:
             raise broken("a delta of the stream belongs to no item")
         self._told_words = True
-        yield Delta(self._open[0], text, tuple(event.get("logprobs") or ()))
+        yield Delta(self._open[0], text, tuple(objects_of(event.get("logprobs"))))
 
     _piece: Json = None
 

@@ -16,7 +16,7 @@ from ..limits import Admission, Demand, Estimate
 from ..metrics import Cell
 from ..passage import Passage
 from ..router.fit import Needs, demanded
-from ..vocabulary import COUNTING, EMBEDDINGS, MODERATIONS, RERANK, Wishes, utcnow
+from ..vocabulary import COUNTING, WITHOUT_OUTPUT, Wishes, utcnow
 from .answering import Answering
 from .call import Headers, Running
 from .faults import answer_fault, log_upstream
@@ -107,7 +107,7 @@ class Serving(Answering):
         if self.call.operation in COUNTING:
             return Estimate(into, 0, 0)
         out = 0
-        if self.call.operation not in (EMBEDDINGS, MODERATIONS, RERANK):
+        if self.call.operation not in WITHOUT_OUTPUT:
             out = estimator.output_tokens(name, self.caller.key, self.asked.tuning)
         deployment = self.endpoint.deployment
         price = deployment.price

@@ -61,6 +61,7 @@ CODES: Mapping[str, str] = {
     "insufficient_quota": "too_many_requests",
     "no_batches": "batch_unavailable",
     "upstream_error": "internal_endpoint_error",
+    "upstream_overloaded": "internal_endpoint_error",
     "upstream_auth_error": "internal_endpoint_error",
     "upstream_not_found": "internal_endpoint_error",
     "upstream_unreachable": "internal_endpoint_error",
@@ -144,12 +145,17 @@ def with_times(body: bytes, took_s: float) -> bytes:
     return msgspec.json.encode(fields)
 
 
+def paths_of(operation: Operation) -> tuple[str, ...]:
+    """Return what follows a place: Anthropic's SDKs add a version to a base URL that has one already."""
+    return (f"v1{operation.path}", *((f"v1/v1{MESSAGES.path}",) if operation is MESSAGES else ()))
+
+
 class FirstLane:
     """The same paths for the lane, without a handler. `prefix` begins and ends with a slash."""
 
     def __init__(self, prefix: str) -> None:
         self._marks = tuple(f"{base}{BASE}" for base in dict.fromkeys((prefix, "/")))
-        self._federated = {f"v1{each.path}": each for each in OPERATIONS}
+        self._federated = {path: each for each in OPERATIONS for path in paths_of(each)}
 
     def find(self, path: str) -> tuple[Operation, Place] | None:
         """Return what a whole path stands for; None for all that the handlers answer."""
@@ -610,9 +616,10 @@ ROUTES: Sequence[tuple[str, type[web.RequestHandler], dict[str, Any]]] = (
     (f"{BASE}whoami", WhoamiHandler, {}),
     (f"{BASE}list-endpoints", ListEndpointsHandler, {}),
     *(
-        (f"{BASE}{place}{each.path[1:]}", FirstInvocationHandler, {"operation": each})
+        (f"{BASE}{place}{path.removeprefix('v1/')}", FirstInvocationHandler, {"operation": each})
         for place in ("v1/", PLACED)
         for each in OPERATIONS
+        for path in paths_of(each)
     ),
     (f"{BASE}v1/models", FirstModelsHandler, {}),
     (f"{BASE}{PLACED}models", FirstModelsHandler, {}),

@@ -23,6 +23,7 @@ from ..errors import Fault, RequestFault
 from ..gateway import Call, Gateway, Reply, answer_fault
 from ..uploads import Upload
 from ..vocabulary import UPLOADS, Operation, Place, Wishes
+from .speakers import MISTRALS, is_mistral
 from .tasks import RequestIds, Tasks
 from .wire import Wire, wire_of
 from .wishes import wishes_from_headers
@@ -141,6 +142,8 @@ class _Arrival(httputil.HTTPMessageDelegate):
         if start_line[0] == "POST":
             target = cast(str, start_line[1])
             path = lane.paths.find(target)
+            if path is not None and path.operation in MISTRALS and is_mistral(headers):
+                path = path._replace(operation=MISTRALS[path.operation])
             if path is None and lane.places is not None:
                 found = lane.places.find(target)
                 if found is not None:

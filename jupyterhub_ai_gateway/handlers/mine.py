@@ -138,16 +138,11 @@ def model_of(
         "model": endpoint.deployment.provider.model_name,
         "price": price_of(endpoint.deployment),
         "operation": endpoint.operation.scope,
-        "paths": sorted(_path(operation.path, endpoint.name) for operation in endpoint.cells),
+        "paths": sorted({each.public_path.replace("MODEL", endpoint.name) for each in endpoint.cells}),
         "scope": endpoint.scope,
         "rules": rules(endpoint),
         **card,
     }
-
-
-def _path(path: str, model: str) -> str:
-    """Return what to call: Google's paths name the model, under a version of their own."""
-    return f"/v1beta{path.replace('MODEL', model)}" if "MODEL" in path else f"/v1{path}"
 
 
 def price_of(deployment: Deployment) -> dict[str, Any] | None:

@@ -56,7 +56,7 @@ from ..vocabulary import (
     Caller,
     Operation,
 )
-from .openai import LIST_MODELS, POST_PATHS, CallerHandler, InvocationHandler, ModelsHandler
+from .openai import LIST_MODELS, POST_PATHS, VERSIONS, CallerHandler, InvocationHandler, ModelsHandler
 from .usage import AccountHandler
 
 T = TypeVar("T")
@@ -65,12 +65,17 @@ PAGE_SIZE = 3000
 FIRST_PROVIDERS = ("openai", "anthropic", "cohere", "databricks-model-serving")
 """What the oldest clients take as a provider; any other is told to them as the first of these."""
 UNIFIED = (CHAT, COMPLETIONS, EMBEDDINGS)
+_ANTHROPIC = (MESSAGES, COUNT_TOKENS)
 NATIVE: Sequence[tuple[str, Sequence[Operation]]] = (
     ("openai/v1", (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, INPUT_TOKENS)),
-    ("anthropic/v1", (MESSAGES, COUNT_TOKENS)),
+    *(
+        (f"{base}{version}", _ANTHROPIC)
+        for base in ("anthropic", "openai", "mlflow")
+        for version in VERSIONS
+    ),
 )
 """Below `/gateway`: formats of providers, and what is spoken in each. Google's paths have a model of their
-own in them, so they stand with Google's other paths."""
+own in them, so they stand with Google's other paths. Anthropic's clients are given any of the bases."""
 _PART = re.compile(r"([a-z]+);dur=([0-9.]+)")
 
 

@@ -20,8 +20,9 @@ from tornado.iostream import StreamClosedError
 from typing_extensions import override
 
 from ..auth import project_from_headers, token_from_headers
+from ..dialects.dialect import DIALECT_OF, OPENAI
 from ..dialects.multipart import is_form
-from ..errors import BodyTooLarge
+from ..errors import BodyTooLarge, Fault
 from ..gateway import Call, Gateway, Reply
 from ..router import Endpoint
 from ..router.fit import rank
@@ -29,7 +30,10 @@ from ..router.split import Split
 from ..router.states import RANK, READY, Found
 from ..uploads import Upload
 from ..vocabulary import (
+    COHERE_CHAT,
+    COHERE_EMBED,
     COUNT_TOKENS,
+    FIM,
     INPUT_TOKENS,
     MESSAGES,
     OPENAI_OPERATIONS,
@@ -41,12 +45,16 @@ from ..vocabulary import (
     Place,
 )
 from .base import BaseHandler
+from .cohere import cohere_card, cohere_list, is_cohere
 from .lane import betas_of, encoding_fault, upload_of
 from .login import caller_from_cookie
+from .mistral import mistral_card
+from .speakers import MISTRALS, is_mistral
 from .tasks import Tasks
 from .wire import wire_of
 from .wishes import wishes_from_headers
 
+_COHERE_QUERY = ("endpoint", "default_only")
 LIST_MODELS = Operation("models", "models:list", "", "/models")
 
 
@@ -158,6 +166,12 @@ class InvocationHandler(CallerHandler):
         if not answering.cancelled():
             answering.result()
 
+    @override
+    def write_fault(self, fault: Fault) -> None:
+        self.set_header("Content-Type", "application/json")
+        dialect = DIALECT_OF.get(self.operation, OPENAI)
+        self.finish(dialect.error_object(fault, self.request_id))
+
     async def check(self, call: Call) -> None:
         """Raise what stands in the way of a call before it is served."""
 
@@ -170,6 +184,16 @@ class InvocationHandler(CallerHandler):
         super().on_connection_close()  # ends the wait for a body that will not come any more
         if self._answering is not None:
             self._answering.cancel()
+
+
+class SharedPathHandler(InvocationHandler):
+    """A POST path at which SDKs of several vendors ask, each in its own words."""
+
+    @override
+    def prepare(self) -> Awaitable[None] | None:
+        if self.operation in MISTRALS and is_mistral(self.request.headers):
+            self.operation = MISTRALS[self.operation]
+        return super().prepare()
 
 
 class HandlerReply:
@@ -216,6 +240,12 @@ class ModelsHandler(CallerHandler):
         created = self.settings["loaded_at"]()
         if "anthropic-version" in self.request.headers:
             self.write_json(anthropic_list(endpoints, created))
+        elif is_cohere(self.request.headers):
+            wanted, default_only = (self.get_query_argument(name, None) for name in _COHERE_QUERY)
+            self.write_json(cohere_list(endpoints, wanted, default_only == "true"))
+        elif is_mistral(self.request.headers):
+            data = [mistral_card(each, model_card(each, created)) for each in endpoints]
+            self.write_json({"object": "list", "data": data})
         else:
             cards = [model_card(each, created) for each in endpoints]
             cards += [split_card(each, created) for each in self.gateway.catalogue.splits_open_to(caller)]
@@ -246,6 +276,12 @@ class ModelHandler(ModelsHandler):
             self.write_json(split_card(catalogue.split(name, caller), self.settings["loaded_at"]()))
             return
         endpoint = catalogue.described(name, caller)
+        if is_cohere(self.request.headers):
+            self.write_json(cohere_card(endpoint))
+            return
+        if is_mistral(self.request.headers):
+            self.write_json(mistral_card(endpoint, model_card(endpoint, self.settings["loaded_at"]())))
+            return
         card = anthropic_card if "anthropic-version" in self.request.headers else model_card
         self.write_json(card(endpoint, self.settings["loaded_at"]()))
 
@@ -339,9 +375,14 @@ def anthropic_card(endpoint: Endpoint, created: int) -> dict[str, object]:
     return {"type": "model", "id": endpoint.name, "display_name": endpoint.name, "created_at": when}
 
 
+VERSIONS = ("/v1", "/v1/v1")
+"""What stands before a path of Anthropic's: its SDKs add the version to a base URL that has it already."""
+
 POST_PATHS = {
     f"{version}{operation.path}": operation
-    for operation in (*OPENAI_OPERATIONS, MESSAGES, COUNT_TOKENS, RESPONSES, INPUT_TOKENS)
+    for operation in (*OPENAI_OPERATIONS, MESSAGES, COUNT_TOKENS, RESPONSES, INPUT_TOKENS, FIM)
     for version in ("/v1", "")
-} | {f"/v2{RERANK.path}": RERANK}
+}
+POST_PATHS |= {f"/v2{each.path}": each for each in (COHERE_CHAT, COHERE_EMBED, RERANK)}
+POST_PATHS |= {f"{VERSIONS[1]}{each.path}": each for each in (MESSAGES, COUNT_TOKENS)}
 """Paths after the prefix, with and without the version, and what they do."""

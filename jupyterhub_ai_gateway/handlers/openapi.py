@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..vocabulary import FULL_ACCESS, OPERATIONS
-from . import openapi_batches, openapi_media, openapi_usage
+from . import openapi_batches, openapi_media, openapi_usage, openapi_vendors
 from .openapi_batches import NEW_BATCH_EXAMPLE
 from .openapi_usage import ACCESS, ADMIN_SCOPE, OVERRIDE_EXAMPLE
 from .ops import READ_METRICS
@@ -41,6 +41,9 @@ class _Path:
     text: str
 
 
+_BODIED = (*openapi_media.PATHS, *openapi_vendors.PATHS)
+"""Paths that say themselves what they take and answer."""
+
 _PATHS = (
     _Path(
         "post",
@@ -72,7 +75,7 @@ _PATHS = (
     ),
     *(
         _Path("post", each.path, each.name, MODELS_TAG, each.scope, each.summary, each.text)
-        for each in openapi_media.PATHS
+        for each in _BODIED
     ),
     _Path(
         "post",
@@ -81,8 +84,9 @@ _PATHS = (
         MODELS_TAG,
         "chat:create",
         "Responses",
-        "OpenAI's Responses API, for models whose provider speaks it. Nothing is stored: send the whole "
-        "conversation as `input`.",
+        "OpenAI's Responses API. It reaches every model; requests are translated for those whose provider "
+        "does not speak it. Nothing is stored unless the operator allows it: send the whole conversation "
+        "as `input`.",
     ),
     _Path(
         "post",
@@ -100,8 +104,8 @@ _PATHS = (
         MODELS_TAG,
         "chat:create",
         "Message",
-        "Anthropic's Messages API, for Anthropic's SDKs and for Claude Code. It reaches the models whose "
-        "provider speaks it; the others say so.",
+        "Anthropic's Messages API, for Anthropic's SDKs and for Claude Code. It reaches every model; "
+        "requests are translated for those whose provider does not speak it.",
     ),
     _Path(
         "post",
@@ -275,8 +279,8 @@ def _operation(path: _Path, service_name: str, oauth: OAuthUrls | None) -> Json:
         ]
     if path.name in _PARAMETERS:
         operation["parameters"] = list(_PARAMETERS[path.name])
-    if path.name in _MEDIA_BODIES:
-        operation["requestBody"] = _MEDIA_BODIES[path.name]
+    if path.name in _BODIES:
+        operation["requestBody"] = _BODIES[path.name]
     if path.name in _REQUESTS:
         schema, examples = _REQUESTS[path.name]
         content = {"schema": ref(schema), "examples": examples}
@@ -452,13 +456,10 @@ _ANSWERS: dict[str, Json] = {
     },
     "openapi": _answer("This document.", _json({"type": "object"})),
     **{each.name: _usage_answer(each) for each in _TABLES},
-    **{
-        each.name: _answer("The answer.", each.answers, *_USED, headers=LIMIT_HEADERS)
-        for each in openapi_media.PATHS
-    },
+    **{each.name: _answer("The answer.", each.answers, *_USED, headers=LIMIT_HEADERS) for each in _BODIED},
 }
 
-_MEDIA_BODIES = {each.name: openapi_media.request_body(each) for each in openapi_media.PATHS}
+_BODIES = {each.name: openapi_media.request_body(each) for each in _BODIED}
 
 _MODEL: Json = {
     "name": "model",

@@ -26,8 +26,8 @@ from ..vocabulary import CHAT, MESSAGES, OPERATIONS, Caller, Operation
 from .openai import (
     POST_PATHS,
     CallerHandler,
-    InvocationHandler,
     ModelsHandler,
+    SharedPathHandler,
     anthropic_card,
     anthropic_list,
     model_card,
@@ -128,7 +128,7 @@ class ProviderHandler(CallerHandler):
 
 
 @web.stream_request_body
-class ProviderInvocationHandler(ProviderHandler, InvocationHandler):
+class ProviderInvocationHandler(ProviderHandler, SharedPathHandler):
     """`POST /PROVIDER/PATH` of an operation."""
 
     @override
@@ -140,7 +140,7 @@ class ProviderInvocationHandler(ProviderHandler, InvocationHandler):
         operation = POST_PATHS.get(f"/{self.path_args[1]}")
         spoken = self.gateway.catalogue.at(self.provider).operations
         if operation is None or operation not in spoken:
-            paths = ", ".join(sorted(f"/{self.provider}/v1{each.path}" for each in spoken))
+            paths = ", ".join(sorted({f"/{self.provider}{each.public_path}" for each in spoken}))
             text = f"There is nothing at this path. Here are {paths} and /{self.provider}/v1/models."
             raise NotFound(text, slug="path_not_found")
         self.operation = operation

@@ -16,7 +16,7 @@ from . import batches, federated, gemini, keys, mine, mlflow, ops, pages, provid
 from .base import NotFoundHandler
 from .lane import HotPath
 from .login import OAuthCallbackHandler
-from .openai import POST_PATHS, InvocationHandler
+from .openai import POST_PATHS, SharedPathHandler
 from .responses import StoredResponseHandler
 
 Rule = tuple[str, type[web.RequestHandler], dict[str, Any]]
@@ -87,7 +87,7 @@ def _no_access_log(handler: web.RequestHandler) -> None:
 
 def _patterns() -> Iterator[Rule]:
     for path, operation in POST_PATHS.items():
-        yield re.escape(path[1:]), InvocationHandler, {"operation": operation}
+        yield re.escape(path[1:]), SharedPathHandler, {"operation": operation}
     for version in ("v1/", ""):
         yield f"{version}responses/(resp_[^/]+)(/cancel|/input_items)?", StoredResponseHandler, {}
     yield from gemini.ROUTES

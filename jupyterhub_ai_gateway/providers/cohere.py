@@ -14,7 +14,7 @@ _API_BASE = "https://api.cohere.com/v2"
 
 
 class Cohere(Provider):
-    """Cohere's own API of version 2; chats and embeddings are translated, rankings are asked as callers do.
+    """Cohere's own API of version 2, for callers who speak it too, and for others by translation.
 
     Source: https://docs.cohere.com/reference/chat (read 2026-11).
     """

@@ -15,7 +15,18 @@ from typing_extensions import override
 from ..config import ModelConfig, ProviderSchema, Secret, Setting
 from ..dialects.codec import Manners
 from ..dialects.rerank import to_cohere, to_tei
-from ..vocabulary import CHAT, COMPLETIONS, MESSAGES, OPENAI_OPERATIONS, RERANK, RESPONSES, Operation
+from ..vocabulary import (
+    CHAT,
+    COMPLETIONS,
+    FIM,
+    MESSAGES,
+    MISTRAL_CHAT,
+    MISTRAL_EMBED,
+    OPENAI_OPERATIONS,
+    RERANK,
+    RESPONSES,
+    Operation,
+)
 from .base import Headers, Provider
 from .openai import json_headers
 
@@ -48,6 +59,11 @@ class Row:
     top_k: bool = False
     reasoning: bool = True
     is_mistral: bool = False
+    retired_models: str | None = None
+    retired_why: str = ""
+    key_header: str | None = None
+    named_headers: tuple[tuple[str, str], ...] = ()
+    bearer_name: str | None = None
 
     @property
     def key_names(self) -> tuple[str, ...]:
@@ -78,14 +94,26 @@ class Row:
             name=self.name,
             settings=(
                 *keys,
+                *(
+                    Setting(name, "text", help=f"The header {header}.")
+                    for name, header in self.named_headers
+                ),
+                *self._bearer(),
                 Setting(self.base_name, "url", required=self.base is None, help=usual),
                 Setting("headers", "headers", help="Further headers of every request."),
                 Setting("verify_tls", "flag", default=True, help="false takes any certificate."),
             ),
             endpoint_types=frozenset(TYPES[name] for name in self.types) | self.translated_types,
             model_name_required=self.model_name,
+            retired_models=(re.compile(self.retired_models), self.retired_why)
+            if self.retired_models
+            else None,
             check=self._check_keys if len(self.key_names) > 1 else None,
         )
+
+    def _bearer(self) -> tuple[Setting, ...]:
+        about = "The key of the host that is asked in the end, for Authorization."
+        return () if self.bearer_name is None else (Setting(self.bearer_name, "secret", help=about),)
 
     def _check_keys(self, settings: Mapping[str, object]) -> Iterable[tuple[str, str]]:
         given = [name for name in self.key_names if settings[name] is not None]
@@ -133,8 +161,10 @@ class OpenAICompatible(Provider):
     @override
     def speaks(self, endpoint_type: str) -> frozenset[Operation]:
         if endpoint_type in self.row.translated_types:
-            return frozenset({CHAT})
+            return frozenset({CHAT, FIM} if self.row.is_mistral else {CHAT})
         own = super().speaks(endpoint_type)
+        if self.row.is_mistral:
+            own |= {each for each in (MISTRAL_CHAT, MISTRAL_EMBED) if each.endpoint_type == endpoint_type}
         if CHAT not in own:
             return own
         kinds = ((MESSAGES, self.row.messages), (RESPONSES, self.row.responses))
@@ -147,20 +177,33 @@ class OpenAICompatible(Provider):
         )
         if not self.row.is_mistral:
             return usual
-        return replace(usual, is_mistral=True, takes_user=False, call_ids=_MISTRAL_IDS)
+        return replace(
+            usual, is_mistral=True, takes_user=False, takes_cache_key=True, call_ids=_MISTRAL_IDS
+        )
 
     @override
     def headers(self) -> Headers:
         own: list[tuple[str, Secret]] = list(self.settings["headers"])
         names = {name.lower() for name, _ in own}
-        headers = [pair for pair in json_headers() if pair[0].lower() not in names]
-        if self._key is not None and "authorization" not in names:
-            headers.append(("Authorization", f"Bearer {self._key.reveal()}"))
-        return [*headers, *((name, value.reveal()) for name, value in own)]
+        headers = [*json_headers(), *self._credentials()]
+        kept = [pair for pair in headers if pair[0].lower() not in names]
+        return [*kept, *((name, value.reveal()) for name, value in own)]
+
+    def _credentials(self) -> Headers:
+        """Return the headers that hold a key, and what else the row names."""
+        row, bearer = self.row, None if self.row.key_header else self._key
+        given = [(header, self.settings[name]) for name, header in row.named_headers]
+        found = [pair for pair in given if pair[1] is not None]
+        if row.key_header is not None and self._key is not None:
+            found.append((row.key_header, self._key.reveal()))
+        if row.bearer_name is not None:
+            bearer = self.settings[row.bearer_name]
+        return found if bearer is None else [("Authorization", f"Bearer {bearer.reveal()}"), *found]
 
     @override
     def secrets(self) -> tuple[str, ...]:
-        keys = () if self._key is None else (self._key.reveal(),)
+        other = None if self.row.bearer_name is None else self.settings[self.row.bearer_name]
+        keys = [each.reveal() for each in (self._key, other) if each is not None]
         return (*keys, *(value.reveal() for _, value in self.settings["headers"]))
 
 
@@ -174,6 +217,8 @@ def _row(document: dict[str, Any]) -> Row:
     lists: dict[str, Any] = {
         name: tuple(document[name]) for name in ("types", "aliases") if name in document
     }
+    if "named_headers" in document:
+        lists["named_headers"] = tuple(document["named_headers"].items())
     return Row(**(document | lists))
 
 

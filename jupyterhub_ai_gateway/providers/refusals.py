@@ -33,6 +33,32 @@ _TOO_LONG_WORDS = re.compile(
     re.IGNORECASE,
 )
 """What hosts say of it: OpenAI, vLLM, Anthropic, Bedrock, Gemini, llama.cpp, TGI (read 2026-11)."""
+_CONTENT_CODES = frozenset(
+    {
+        *(
+            "content_filter",
+            "content_policy_violation",
+            "responsibleaipolicyviolation",
+            "moderation_blocked",
+        ),
+        *("data_inspection_failed", "image_content_policy_violation", "content_moderation_failed"),
+    }
+)
+_CONTENT_WORDS = re.compile(
+    r"content (?:management|filtering|moderation|safety|usage) policy|content policy|safety system|"
+    r"blocked by (?:our |the )?(?:content|safety|guardrail)|(?:input|prompt|request) was flagged|"
+    r"rejected as a result of our safety|violat(?:es|ed|ing) .{0,30}(?:usage|content) polic",
+    re.IGNORECASE,
+)
+"""What hosts say when they will not have the words: OpenAI, Azure, Anthropic, OpenRouter, Alibaba (read
+2026-11)."""
+_OVERLOADED = (503, 529)
+_OVERLOADED_WORDS = frozenset(
+    {
+        *("overloaded_error", "overloaded", "server_overloaded", "engine_overloaded_error"),
+        *("service_unavailable", "service_unavailable_error", "unavailable", "serviceunavailableexception"),
+    }
+)
 _PASSED = {400, 409, 413, 415, 422}
 _KEY_STATUSES = (401, 403, 407)
 _PATH_STATUSES = (404, 405, 410)
@@ -54,6 +80,20 @@ class Complaint:
         """Say whether it is about a conversation that is longer than the model's context."""
         return self.code in _TOO_LONG_CODES or _TOO_LONG_WORDS.search(self.message or "") is not None
 
+    @property
+    def is_about_content(self) -> bool:
+        """Say whether the provider will not have what was said."""
+        return bool(self._words & _CONTENT_CODES) or _CONTENT_WORDS.search(self.message or "") is not None
+
+    @property
+    def is_overload(self) -> bool:
+        """Say whether the provider has too much to do."""
+        return bool(self._words & _OVERLOADED_WORDS)
+
+    @property
+    def _words(self) -> set[str]:
+        return {word.lower() for word in (self.code, self.kind) if word is not None}
+
 
 def refusal(
     provider: str, status: int, headers: Mapping[bytes, bytes], body: bytes, secrets: Iterable[str]
@@ -63,6 +103,9 @@ def refusal(
     Bad requests and exhausted limits are the caller's to know: status, message, code and Retry-After go
     through. What is wrong with the key or the address is the operator's, and says so.
     """
+    complaint = read_complaint(body, secrets)
+    if status in (*_PASSED, 403) and complaint.is_about_content:
+        return _content_refused(provider, status, complaint)
     if status in _KEY_STATUSES:
         return UpstreamRefused(
             "The model's provider refused the gateway's own credentials. The operator has to look at them.",
@@ -71,7 +114,6 @@ def refusal(
             retry=ELSEWHERE,
             headers=[("x-should-retry", "false")],
         )
-    complaint = read_complaint(body, secrets)
     if status in _PATH_STATUSES or (status == 400 and complaint.code == _UNKNOWN_MODEL):
         return UpstreamRefused(
             "The model's provider does not know this model, or not at this address. The operator has to "
@@ -113,6 +155,20 @@ def _too_long(provider: str, status: int, complaint: Complaint) -> UpstreamRefus
     )
 
 
+def _content_refused(provider: str, status: int, complaint: Complaint) -> UpstreamRefused:
+    """Say that it is about the words, not about the request's form, and not about the gateway's key."""
+    return UpstreamRefused(
+        complaint.message or "The model's provider refuses to answer this.",
+        status=400 if status == 403 else status,
+        slug="upstream_content_refused",
+        kind="invalid_request_error",
+        code=complaint.code or "upstream_content_refused",
+        param=complaint.param,
+        detail=f"{provider} answered {status}: it refuses the content",
+        retry=NEVER,
+    )
+
+
 def _too_many(provider: str, headers: Mapping[bytes, bytes], complaint: Complaint) -> UpstreamRefused:
     is_quota = "insufficient_quota" in (complaint.kind, complaint.code)
     return UpstreamRefused(
@@ -132,11 +188,14 @@ def _failed(
     provider: str, status: int, headers: Mapping[bytes, bytes], complaint: Complaint
 ) -> UpstreamRefused:
     passed = status if 500 <= status <= 599 else 502
+    slug, text = "upstream_error", "The model's provider failed."
+    if status in _OVERLOADED or complaint.is_overload:
+        slug, text = "upstream_overloaded", "The model's provider has too much to do; try again soon."
     return UpstreamRefused(
-        complaint.message or "The model's provider failed.",
+        complaint.message or text,
         status=passed,
-        slug="upstream_error",
-        code=complaint.code or "upstream_error",
+        slug=slug,
+        code=complaint.code or slug,
         detail=f"{provider} answered {status}",
         retry_after_s=retry_after_s(headers, utcnow()),
     )

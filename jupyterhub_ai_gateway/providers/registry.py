@@ -28,8 +28,12 @@ Make = Callable[[ModelConfig], Provider]
 RETIRED = {
     "palm": "is gone: Google switched the PaLM API off in 2024; its successor is Gemini",
     "mosaicml": "is gone: MosaicML's hosted models became a part of Databricks, their address was given up",
+    "sap-ai-core": "is not served: MLflow asks it through a proxy of SAP's which adds the credentials; an "
+    "address of it that speaks OpenAI's API is openai-compatible",
+    "typesafe": "is not served: MLflow only passes its requests on, in a format of its own",
 }
-"""MLflow's providers whose service is no more: the end of a sentence that begins with the path."""
+"""MLflow's providers whose service is no more, or which are not served: the end of a sentence that begins
+with the path."""
 
 
 class Providers:

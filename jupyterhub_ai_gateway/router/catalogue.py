@@ -32,7 +32,7 @@ from ..dialects.bridge import FRONTS_OF, Bridge
 from ..dialects.dialect import DIALECT_OF
 from ..dialects.parameters import Parameters
 from ..dialects.vectors import BACKS as VECTORS
-from ..dialects.vectors import VectorBridge
+from ..dialects.vectors import VectorBridge, fronts_of
 from ..errors import ConfigFault, Forbidden, NotFound, RequestFault
 from ..metrics import Cell, DeploymentState, Metrics
 from ..providers.base import Provider
@@ -673,7 +673,7 @@ class _Ways:
     def of(cls, provider: Provider, endpoint_type: str, where: str) -> _Ways:
         """Find the ways: straight where the host speaks a caller's format, by translation elsewhere."""
         spoken = provider.speaks(endpoint_type)
-        best = next((each for each in provider.translates if each in spoken), None)
+        best = next((each for each in (*provider.translates, EMBEDDINGS) if each in spoken), None)
         straight = {
             each: each
             for each in spoken
@@ -685,7 +685,7 @@ class _Ways:
         if best is not None:
             manners = replace(provider.manners(), where=f"the deployment {where}")
             if best in VECTORS:
-                bridges = {EMBEDDINGS: VectorBridge(best, manners)}
+                bridges = {each: VectorBridge(each, best, manners) for each in fronts_of(straight)}
             strangers = [each for each in FRONTS_OF.get(endpoint_type, ()) if each not in straight]
             bridges |= {each: Bridge(each, best, manners) for each in strangers}
         backs = straight | {front: bridge.back for front, bridge in bridges.items()}
@@ -753,7 +753,7 @@ def _forbidden(endpoint: Endpoint, caller: Caller) -> Forbidden:
 
 
 def _wrong_operation(endpoint: Endpoint, operation: Operation) -> RequestFault:
-    paths = " or ".join(sorted(f"POST /v1{each.path}" for each in endpoint.cells))
+    paths = " or ".join(sorted({f"POST {each.public_path}" for each in endpoint.cells}))
     if operation.endpoint_type == endpoint.operation.endpoint_type:
         text = f"The model {endpoint.name} does not speak this format; call {paths}."
         return RequestFault(text, slug="wrong_format", param="model")

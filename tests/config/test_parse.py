@@ -27,6 +27,7 @@ from jupyterhub_ai_gateway.providers.registry import Providers
 from jupyterhub_ai_gateway.vocabulary import Timeouts
 
 SCHEMAS = Providers.installed().schemas
+AI21 = {"ai21labs_api_key": "sk-of-ai21"}
 KEY = "sk-a-key-that-must-not-be-seen"
 VALIDATOR = Draft202012Validator(json_schema(SCHEMAS))
 
@@ -153,6 +154,13 @@ def test_renewal_periods_are_mlflow_s(text: str, seconds: float | None) -> None:
         ({"endpoints": [entry(model=None)]}, "endpoints[0].model: is required"),
         ({"endpoints": [entry(model={"provider": "opnai"})]}, "did you mean openai?"),
         ({"endpoints": [entry(model={"provider": "palm", "name": "x"})]}, "is gone"),
+        ({"endpoints": [entry(model={"provider": "MosaicML", "name": "x"})]}, "is gone"),
+        (
+            {"endpoints": [entry(model={"provider": "ai21labs", "name": "j2-ultra", "config": AI21})]},
+            "endpoints[0].model.name: is gone",
+        ),
+        ({"endpoints": [entry(model={"provider": "sap-ai-core", "name": "x"})]}, "is not served"),
+        ({"endpoints": [entry(model={"provider": "typesafe", "name": "x"})]}, "is not served"),
         ({"endpoints": [entry(model=model(openai_api_key=None))]}, "openai_api_key: is required"),
         (
             {"endpoints": [entry(model=model(openai_api_kee="x"))]},

@@ -92,7 +92,9 @@ def structures(shape: Any, seen: dict[str, Any]) -> dict[str, Any]:
 
 def test_every_member_has_a_verb() -> None:
     found = {name: set(shape.members) for name, shape in structures(SHAPE, {}).items()}
-    assert {name: set(table) for name, table in TABLES.items()} == found
+    assert set(TABLES) == set(found)
+    unknown = {name: members - set(TABLES[name]) for name, members in found.items()}
+    assert not any(unknown.values()), unknown  # an older botocore may know less
     assert {verb for table in TABLES.values() for verb in table.values()} == {MAPPED, UNSAID}
 
 

@@ -27,9 +27,16 @@ from jupyterhub_ai_gateway.dialects.canonical import (
 )
 from jupyterhub_ai_gateway.dialects.codec import Back, Manners, encode_json, merged
 from jupyterhub_ai_gateway.dialects.loss import Loss
-from jupyterhub_ai_gateway.vocabulary import CHAT, MESSAGES, RESPONSES, Operation
+from jupyterhub_ai_gateway.vocabulary import (
+    CHAT,
+    COHERE_CHAT,
+    MESSAGES,
+    MISTRAL_CHAT,
+    RESPONSES,
+    Operation,
+)
 
-MAKERS = {CHAT: "", MESSAGES: "anthropic", RESPONSES: "openai"}
+MAKERS = {CHAT: "", COHERE_CHAT: "", MISTRAL_CHAT: "mistral", MESSAGES: "anthropic", RESPONSES: "openai"}
 MANNERS = Manners(
     model="claude-sonnet-4-5", takes_top_k=True, takes_custom_tools=True, takes_cache_key=True
 )
@@ -78,9 +85,21 @@ def requests(draw: st.DrawFn, operation: Operation) -> Request:
     if operation is not RESPONSES:
         request.stop = draw(st.lists(words, max_size=2))
         request.top_k = draw(st.none() | st.integers(1, 9))
-    if operation is not MESSAGES:
+    if operation not in (MESSAGES, COHERE_CHAT):
         request.cache_key = draw(st.none() | words)
         request.reasoning = draw(st.none() | st.sampled_from([Reasoning("low"), Reasoning("high")]))
+    if operation is MISTRAL_CHAT:
+        request.user = None  # it has no word for it
+    return _as_cohere_can(request, draw) if operation is COHERE_CHAT else request
+
+
+def _as_cohere_can(request: Request, draw: st.DrawFn) -> Request:
+    """Take what Cohere's format has no word for out of a request, and add what only it says so."""
+    request.user = request.parallel_tools = None
+    request.choice = draw(st.sampled_from([None, "none", "required"])) if request.tools else None
+    thoughts = [Reasoning(budget_tokens=700), Reasoning(is_off=True), Reasoning(is_adaptive=True)]
+    request.reasoning = draw(st.none() | st.sampled_from(thoughts))
+    request.seed = draw(st.none() | st.integers(0, 9))
     return request
 
 
@@ -89,8 +108,10 @@ def seen(request: Request) -> dict[str, Any]:
     turns = [(turn.role, list(turn.parts)) for turn in merged(_split(request.turns))]
     shape = request.shape and (request.shape.schema, bool(request.shape.strict))
     tools = [(tool.name, tool.description, tool.schema, bool(tool.strict)) for tool in request.tools]
-    effort = request.reasoning and request.reasoning.effort
+    asked = request.reasoning
+    effort = asked and (asked.effort, asked.budget_tokens, asked.is_off)
     plain = ("max_tokens", "temperature", "user", "choice", "parallel_tools", "stop", "top_k", "cache_key")
+    plain = (*plain, "seed")
     return {"turns": turns, "shape": shape, "tools": tools, "effort": effort} | {
         name: getattr(request, name) for name in plain
     }
@@ -111,14 +132,17 @@ def _split(turns: list[Turn]) -> list[Turn]:
     return found
 
 
-@pytest.mark.parametrize("operation", [CHAT, MESSAGES, RESPONSES], ids=lambda each: each.name)
+@pytest.mark.parametrize("operation", MAKERS, ids=lambda each: each.name)
 @settings(max_examples=150, deadline=None)
 @given(drawn=st.data())
 def test_what_is_written_is_what_was_asked(operation: Operation, drawn: st.DataObject) -> None:
     request = drawn.draw(requests(operation))
     loss = Loss("the deployment chat/1")
     expected = seen(request)
-    body = BACKS[operation].encode_request(Back.of(replace(request), MANNERS), loss)
+    back, manners = BACKS.get(operation, BACKS[CHAT]), MANNERS
+    if operation is MISTRAL_CHAT:
+        manners = replace(MANNERS, is_mistral=True, takes_user=False)
+    body = back.encode_request(Back.of(replace(request), manners), loss)
     again = FRONTS[operation].decode_request(json.loads(json.dumps(body)), Loss("back"))
     assert loss.dropped == {}
     assert seen(again) == expected

@@ -8,10 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anthropic
+import cohere
+import cohere.core.api_error
 import openai
 from anthropic import AsyncAnthropic
 from google import genai
 from google.genai import errors, types
+from mistralai.client import Mistral
+from mistralai.client import errors as mistral_errors
+from mistralai.client.utils import BackoffStrategy, RetryConfig
 from openai import AsyncOpenAI
 from served import PREFIX, Served
 
@@ -62,6 +67,10 @@ class Client:
 
     async def close(self) -> None:
         await self.sdk.close()
+
+    def headers_of(self, error: Any) -> Any:
+        """Return the headers of the answer that an exception is about."""
+        return error.response.headers
 
     sdk: Any
 
@@ -431,9 +440,263 @@ class _Closing:
         await self._sdk.aio.aclose()
 
 
+class Failed(Exception):  # noqa: N818 - what a caller of Cohere's makes of a last event that says ERROR
+    """Cohere's SDK raises nothing for a stream that fails: its last event says so."""
+
+
+class CohereClient(Client):
+    """Cohere's SDK, which keeps the pieces of a message as they came."""
+
+    limited, refused = cohere.TooManyRequestsError, cohere.BadRequestError
+    broken = Failed
+    tells_reasoning = False
+
+    def connect(self, running: Served) -> None:
+        self.sdk = cohere.AsyncClientV2(
+            base_url=f"{running.url}{PREFIX}".rstrip("/"), api_key="t-alice", max_retries=0
+        )
+
+    async def close(self) -> None:
+        await self.sdk._client_wrapper.httpx_client.httpx_client.aclose()
+
+    def headers_of(self, error: Any) -> Any:
+        return error.headers
+
+    def say(self, text: str, image: str | None = None) -> None:
+        content: Any = text
+        if image is not None:
+            content = [
+                {"type": "text", "text": text},
+                {"type": "image_url", "image_url": {"url": image}},
+            ]
+        self.turns.append({"role": "user", "content": content})
+
+    def give(self, results: list[tuple[str, str]]) -> None:
+        self.turns += [{"role": "tool", "tool_call_id": id_, "content": text} for id_, text in results]
+
+    def _arguments(self) -> dict[str, Any]:
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        given: dict[str, Any] = {"model": "model", "messages": [*system, *self.turns], "max_tokens": 4000}
+        if self.tools:
+            given["tools"] = [
+                {"type": "function", "function": {"name": name, "parameters": schema}}
+                for name, schema in self.tools.items()
+            ]
+        if self.schema:
+            given["response_format"] = {"type": "json_object", "json_schema": self.schema}
+        if self.thinks:
+            given["thinking"] = {"type": "enabled", "token_budget": 1500}
+        return given
+
+    async def ask(self, *, stream: bool) -> Got:
+        if stream:
+            told, finish, usage = await self._streamed()
+        else:
+            answer = await self.sdk.chat(**self._arguments())
+            told, finish = answer.message.model_dump(exclude_none=True), answer.finish_reason
+            usage = answer.usage
+        self.turns.append(told)
+        pieces = told.get("content", ())
+        return Got(
+            "".join(piece.get("text", "") for piece in pieces),
+            [
+                (call["id"], call["function"]["name"], json.loads(call["function"]["arguments"]))
+                for call in told.get("tool_calls", ())
+            ],
+            told.get("tool_plan", "") + "".join(piece.get("thinking", "") for piece in pieces),
+            finish,
+            "",
+            {
+                "input": int(usage.billed_units.input_tokens),
+                "cached": int(usage.cached_tokens),
+                "output": int(usage.billed_units.output_tokens),
+            },
+        )
+
+    async def _streamed(self) -> Any:
+        told: dict[str, Any] = {"role": "assistant"}
+        kinds: list[str] = []
+        async for event in self.sdk.chat_stream(**self._arguments()):
+            kinds.append(event.type)
+            inner = event.delta.model_dump(exclude_none=True) if getattr(event, "delta", None) else {}
+            message = inner.get("message", {})
+            if event.type == "tool-plan-delta":
+                told["tool_plan"] = told.get("tool_plan", "") + message["tool_plan"]
+            elif event.type == "content-start":
+                told.setdefault("content", []).append(message["content"])
+                assert event.index == len(told["content"]) - 1
+            elif event.type == "content-delta":
+                _grow(told["content"][event.index], message["content"])
+            elif event.type == "tool-call-start":
+                told.setdefault("tool_calls", []).append(message["tool_calls"])
+                assert event.index == len(told["tool_calls"]) - 1
+            elif event.type == "tool-call-delta":
+                _grow(told["tool_calls"][event.index], message["tool_calls"])
+            elif event.type == "message-end":
+                if inner["finish_reason"] == "ERROR":
+                    raise Failed(inner["error"])
+                finish, usage = inner["finish_reason"], event.delta.usage
+        assert (kinds[0], kinds[-1]) == ("message-start", "message-end")
+        for kind in ("content", "tool-call"):
+            assert kinds.count(f"{kind}-start") == kinds.count(f"{kind}-end")
+        return told, finish, usage
+
+    async def open(self) -> Any:
+        opened = self.sdk.with_raw_response.chat_stream(**self._arguments())
+        answer = await opened.__aenter__()
+        await answer.data.__anext__()
+        return _Ending(opened, answer.data)
+
+
+def _grow(known: dict[str, Any], more: dict[str, Any]) -> None:
+    """Add the words of a delta to what it is of; what is new to it is taken as it is."""
+    for name, value in more.items():
+        if isinstance(value, dict):
+            _grow(known.setdefault(name, {}), value)
+        else:
+            known[name] = known.get(name, "") + value
+
+
+class _Ending:
+    """A stream of Cohere's: its events, within what holds the connection."""
+
+    def __init__(self, opened: Any, events: Any) -> None:
+        self._opened = opened
+        self._events = events
+
+    async def close(self) -> None:
+        await self._events.aclose()
+        await self._opened.__aexit__(None, None, None)
+
+
+class MistralClient(Client):
+    """Mistral's SDK, to which a chunk that is none is an answer that cannot be read."""
+
+    limited = refused = mistral_errors.SDKError
+    broken = mistral_errors.MistralError
+
+    def connect(self, running: Served) -> None:
+        self.sdk = Mistral(
+            server_url=f"{running.url}{PREFIX}".rstrip("/"),
+            api_key="t-alice",
+            retry_config=RetryConfig("none", BackoffStrategy(1, 1, 1, 1), False),
+        )
+
+    async def close(self) -> None:
+        await self.sdk.__aexit__(None, None, None)
+        self.sdk.__exit__(None, None, None)
+
+    def headers_of(self, error: Any) -> Any:
+        return error.headers
+
+    def say(self, text: str, image: str | None = None) -> None:
+        content: Any = text
+        if image is not None:
+            content = [{"type": "text", "text": text}, {"type": "image_url", "image_url": image}]
+        self.turns.append({"role": "user", "content": content})
+
+    def give(self, results: list[tuple[str, str]]) -> None:
+        self.turns += [{"role": "tool", "tool_call_id": id_, "content": text} for id_, text in results]
+
+    def _arguments(self) -> dict[str, Any]:
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        given: dict[str, Any] = {"model": "model", "messages": [*system, *self.turns], "max_tokens": 4000}
+        if self.tools:
+            given["tools"] = [
+                {"type": "function", "function": {"name": name, "parameters": schema}}
+                for name, schema in self.tools.items()
+            ]
+        if self.schema:
+            form = {"name": "answer", "schema_definition": self.schema, "strict": True}
+            given["response_format"] = {"type": "json_schema", "json_schema": form}
+        if self.thinks:
+            given["reasoning_effort"] = "low"
+        return given
+
+    async def ask(self, *, stream: bool) -> Got:
+        if stream:
+            told, finish, usage, model = await self._streamed()
+        else:
+            answer = await self.sdk.chat.complete_async(**self._arguments())
+            choice = answer.choices[0]
+            told, finish = choice.message.model_dump(exclude_none=True), choice.finish_reason
+            usage, model = answer.usage, answer.model
+        self.turns.append(told)
+        content = told.get("content") or ""
+        pieces = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        more = usage.additional_properties
+        return Got(
+            "".join(piece["text"] for piece in pieces if piece["type"] == "text"),
+            [
+                (call["id"], call["function"]["name"], json.loads(call["function"]["arguments"]))
+                for call in told.get("tool_calls") or ()
+            ],
+            "".join(
+                each["text"]
+                for piece in pieces
+                if piece["type"] == "thinking"
+                for each in piece["thinking"]
+            ),
+            finish,
+            model,
+            {
+                "input": usage.prompt_tokens,
+                "cached": more["prompt_tokens_details"]["cached_tokens"],
+                "output": usage.completion_tokens,
+                "reasoning": more.get("completion_tokens_details", {}).get("reasoning_tokens"),
+            },
+        )
+
+    async def _streamed(self) -> Any:
+        told: dict[str, Any] = {"role": "assistant"}
+        pieces: list[Any] = []
+        finish = usage = model = None
+        async with await self.sdk.chat.stream_async(**self._arguments()) as events:
+            async for event in events:
+                chunk = event.data
+                usage, model = chunk.usage or usage, chunk.model
+                for choice in chunk.choices:
+                    delta = choice.delta.model_dump(exclude_none=True)
+                    finish = choice.finish_reason or finish
+                    _add(pieces, delta.get("content") or [])
+                    if delta.get("tool_calls"):
+                        told.setdefault("tool_calls", []).extend(delta["tool_calls"])
+        return {**told, "content": pieces}, finish, usage, model
+
+    async def open(self) -> Any:
+        stream = await self.sdk.chat.stream_async(**self._arguments())
+        await stream.__anext__()
+        return _Leaving(stream)
+
+
+def _add(pieces: list[Any], content: Any) -> None:
+    """Add what a chunk says: words to words, thoughts to thoughts, up to their signature."""
+    for piece in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+        last = pieces[-1] if pieces else {}
+        if last.get("type") != piece["type"] or "signature" in last:
+            pieces.append(piece)
+        elif piece["type"] == "text":
+            last["text"] += piece["text"]
+        else:
+            last["thinking"] += piece["thinking"]
+            last.update({name: piece[name] for name in ("signature",) if name in piece})
+
+
+class _Leaving:
+    """A stream of Mistral's."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    async def close(self) -> None:
+        await self._stream.__aexit__(None, None, None)
+
+
 CLIENTS: dict[str, type[Client]] = {
     "chat completions": ChatClient,
     "Messages": MessagesClient,
     "Responses": ResponsesClient,
     "Gemini": GeminiClient,
+    "Cohere": CohereClient,
+    "Mistral": MistralClient,
 }

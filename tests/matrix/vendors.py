@@ -156,7 +156,8 @@ class ChatVendor(Vendor):
                 seen.results.append((message["tool_call_id"], words))
             elif words:
                 seen.said.append(words)
-            seen.images += [part["image_url"]["url"] for part in parts if part["type"] == "image_url"]
+            images = [part["image_url"] for part in parts if part["type"] == "image_url"]
+            seen.images += [each if isinstance(each, str) else each["url"] for each in images]
             if message.get("reasoning_content"):
                 seen.thoughts.append(message["reasoning_content"])
             for call in message.get("tool_calls", ()):
@@ -233,7 +234,9 @@ class MistralVendor(ChatVendor):
         for message in document["messages"]:
             for part in message["content"] if isinstance(message.get("content"), list) else ():
                 if part["type"] == "thinking":
-                    seen.thoughts.append("".join(each["text"] for each in part["thinking"]))
+                    words = "".join(each["text"] for each in part["thinking"])
+                    assert part["signature"] == _signature(words), "its own signature did not come back"
+                    seen.thoughts.append(words)
         return seen
 
     def whole(self, say: Say) -> Any:
@@ -241,20 +244,40 @@ class MistralVendor(ChatVendor):
         message = document["choices"][0]["message"]
         if say.thinking:
             text = [{"type": "text", "text": say.text}] if say.text else []
-            message["content"] = [_mistral_thought(message.pop("reasoning_content")), *text]
+            thought = message.pop("reasoning_content")
+            message["content"] = [_mistral_thought(thought, signature=_signature(thought)), *text]
         return document
 
     def stream(self, say: Say) -> Iterator[Any]:
-        for each in super().stream(say):
-            if isinstance(each, dict) and each.get("choices"):
-                delta = each["choices"][0]["delta"]
-                if "reasoning_content" in delta:
-                    delta["content"] = [_mistral_thought(delta.pop("reasoning_content"))]
-            yield each
+        """Say it in Mistral's pieces: a call is whole, and the usage is in the last one of all."""
+        yield self._chunk({"role": "assistant", "content": ""})
+        for piece in halves(say.thinking):
+            yield self._chunk({"content": [_mistral_thought(piece)]})
+        if say.thinking:
+            signed = {"type": "thinking", "thinking": [], "signature": _signature(say.thinking)}
+            yield self._chunk({"content": [signed]})
+        for piece in halves(say.text):
+            yield self._chunk({"content": piece})
+            if say.breaks:
+                yield {
+                    "object": "error",
+                    "message": "The engine died.",
+                    "type": "server_error",
+                    "code": "500",
+                }
+                return
+        if say.calls:
+            calls = [{**_chat_call(*call), "index": index} for index, call in enumerate(say.calls)]
+            yield self._chunk({"content": "", "tool_calls": calls})
+        yield {
+            **self._chunk({"content": ""}, "tool_calls" if say.calls else "stop"),
+            "usage": _chat_usage(),
+        }
+        yield b"data: [DONE]\n\n"
 
 
-def _mistral_thought(text: str) -> Any:
-    return {"type": "thinking", "thinking": [{"type": "text", "text": text}]}
+def _mistral_thought(text: str, **more: str) -> Any:
+    return {"type": "thinking", "thinking": [{"type": "text", "text": text}], **more}
 
 
 def _chat_call(id_: str, name: str, arguments: Any) -> Any:

@@ -148,7 +148,8 @@ def test_every_row_is_asked_where_it_is(row: Any) -> None:
             assert provider.url(operation) == f"{base}{operation.path}"
         headers = dict(provider.headers())
         assert headers["X-Team"] == "ai"
-        assert headers.get("Authorization") == (f"Bearer {KEY}" if row.key == "required" else None)
+        name, value = (row.key_header, KEY) if row.key_header else ("Authorization", f"Bearer {KEY}")
+        assert headers.get(name) == (value if row.key == "required" else None)
         assert provider.takes_stream_usage is row.usage
         provider.target(operation)
     assert row.source or row.name == "openai-compatible"
@@ -188,6 +189,22 @@ def test_key_of_mlflow_s_name_and_ours_are_one_key() -> None:
         made("mistral", {"mistral_api_key": KEY, "api_key": KEY})
     with pytest.raises(ConfigFault, match="is required by the provider mistral"):
         made("mistral", {})
+
+
+def test_portkey_is_asked_in_mlflow_s_words() -> None:
+    """Its own key is in a header of its own; what the host behind it wants is in Authorization."""
+    config = {"api_key": KEY, "portkey_provider": "anthropic", "portkey_config": "pc-1"}
+    provider = made("portkey", {**config, "provider_api_key": "sk-of-another-host"})
+    headers = dict(provider.headers())
+    assert provider.url(CHAT) == "https://api.portkey.ai/v1/chat/completions"
+    assert headers["x-portkey-api-key"] == KEY
+    assert headers["x-portkey-provider"] == "anthropic"
+    assert headers["x-portkey-config"] == "pc-1"
+    assert headers["Authorization"] == "Bearer sk-of-another-host"
+    assert set(provider.secrets()) == {KEY, "sk-of-another-host"}
+    alone = dict(made("portkey", {"api_key": KEY}).headers())
+    assert alone["x-portkey-api-key"] == KEY
+    assert "Authorization" not in alone
 
 
 def test_own_header_takes_the_place_of_the_key_s() -> None:
@@ -254,9 +271,9 @@ def test_message_is_read_in_every_usual_shape(body: Any, message: str | None) ->
 
 @pytest.mark.parametrize("body", [b"", b"<html>502</html>", b"\xff", b"[" * 100_000])
 def test_body_that_is_no_json_is_not_shown(body: bytes) -> None:
-    fault = refusal("x", 503, {}, body, ())
+    fault = refusal("x", 500, {}, body, ())
     assert (fault.status, fault.public, fault.slug) == (
-        503,
+        500,
         "The model's provider failed.",
         "upstream_error",
     )

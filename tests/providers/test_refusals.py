@@ -58,3 +58,44 @@ def test_its_code_is_enough() -> None:
 def test_other_refusals_stay_what_they_are(message: str) -> None:
     fault = refusal("x", 400, {}, json.dumps({"error": {"message": message}}).encode(), ())
     assert fault.code == "upstream_invalid_request"
+
+
+CONTENT = [
+    (400, {"code": "content_filter", "message": "The response was filtered."}),
+    (400, {"code": "content_policy_violation", "message": "No."}),
+    (400, {"type": "invalid_request_error", "message": "Output blocked by content filtering policy"}),
+    (400, {"message": "Your request was rejected as a result of our safety system."}),
+    (403, {"message": "Your chosen model requires moderation and your input was flagged for violence."}),
+    (400, {"code": "data_inspection_failed", "message": "Input data may contain inappropriate content."}),
+]
+
+
+@pytest.mark.parametrize(("status", "error"), CONTENT)
+def test_refused_content_is_no_wrong_request_and_no_dead_key(status: int, error: dict[str, str]) -> None:
+    fault = refusal("x", status, {}, json.dumps({"error": error}).encode(), ())
+    assert (fault.status, fault.slug, fault.retry) == (400, "upstream_content_refused", "never")
+    assert fault.public == error["message"]
+    assert fault.code == error.get("code", "upstream_content_refused")
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (503, {"message": "Busy."}),
+        (529, {"type": "overloaded_error", "message": "Overloaded"}),
+        (500, {"type": "overloaded_error", "message": "Overloaded"}),
+        (500, {"code": "server_overloaded", "message": "Busy."}),
+    ],
+)
+def test_too_much_to_do_is_told_apart(status: int, error: dict[str, str]) -> None:
+    fault = refusal("x", status, {b"retry-after": b"7"}, json.dumps({"error": error}).encode(), ())
+    assert (fault.status, fault.slug, fault.retry) == (status, "upstream_overloaded", "elsewhere")
+    assert fault.retry_after_s == 7
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_dead_key_is_the_operators(status: int) -> None:
+    body = b'{"error": {"message": "Incorrect API key: sk-abcdefgh12345678"}}'
+    fault = refusal("x", status, {}, body, ())
+    assert (fault.status, fault.slug, fault.retry) == (502, "upstream_auth_error", "elsewhere")
+    assert "sk-" not in fault.public + (fault.detail or "")

@@ -122,6 +122,8 @@ const OUTCOMES = {
   upstream_unreachable: "The provider was out of reach",
   upstream_broken: "The provider's answer was broken",
   upstream_error: "The provider failed",
+  upstream_overloaded: "The provider had too much to do",
+  upstream_content_refused: "The provider refused the content",
 };
 export const outcome = (slug) => OUTCOMES[slug] ?? slug.replaceAll("_", " ");
 

@@ -229,6 +229,7 @@ const REASONS = {
   upstream_unreachable: "It is out of reach",
   upstream_broken: "Its answer was broken",
   upstream_error: "It failed",
+  upstream_overloaded: "It has too much to do",
 };
 
 async function modelsTab() {
