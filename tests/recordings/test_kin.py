@@ -18,6 +18,7 @@ from jupyterhub_ai_gateway.providers.bedrock_exchange import Unframed
 from jupyterhub_ai_gateway.upstream.base import Exchange, Write
 from jupyterhub_ai_gateway.vocabulary import (
     CHAT,
+    COHERE_CHAT,
     COMPLETIONS,
     EMBEDDINGS,
     GENERATE_CONTENT,
@@ -32,7 +33,7 @@ from jupyterhub_ai_gateway.vocabulary import (
 from .cassettes import Recording, cuts, found, recordings
 from .readers import Heard, heard
 
-KIN = (CHAT, COMPLETIONS, MESSAGES, RESPONSES, GENERATE_CONTENT)
+KIN = (CHAT, COMPLETIONS, MESSAGES, RESPONSES, GENERATE_CONTENT, COHERE_CHAT)
 STREAMS = found(*KIN, is_stream=True)
 WHOLE = found(*KIN, is_stream=False)
 
