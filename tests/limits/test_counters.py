@@ -29,7 +29,7 @@ from jupyterhub_ai_gateway.limits.redis_store import LEASE_MS, RedisStore
 from jupyterhub_ai_gateway.limits.window import Rolling
 
 T = TypeVar("T")
-NOW = 1_795_176_000_000
+NOW = 4_102_488_000_000  # noon of 2100-01-01: a store that forgets by the real time does not forget it
 DAY = 86_400_000
 
 
