@@ -13,10 +13,13 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
+from decimal import Decimal
 from html import escape
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from .vocabulary import money_text
 
 if TYPE_CHECKING:
     from typing_extensions import override
@@ -119,7 +122,7 @@ def ai_usage(line: str = "") -> Shown:
 
 
 def ai_limits(line: str = "") -> Shown:
-    """Show your limits: what is left of each, and when it is whole again."""
+    """Show your limits: what is left of each, and when it resets."""
     del line
     found = _ask("summary")
     limits = [each for each in found["limits"] if not each["shadow"]]
@@ -133,7 +136,7 @@ def ai_limits(line: str = "") -> Shown:
         )
         for each in limits
     ]
-    heads = ("limit", "used", "left", "for", "whole again")
+    heads = ("limit", "used", "left", "for", "resets")
     return Shown("Your limits", heads, rows, found, "" if rows else "No limit counts for you here.")
 
 
@@ -142,29 +145,34 @@ def ai_limits(line: str = "") -> Shown:
 
 def _sums(name: str, sums: Mapping[str, Any]) -> tuple[str, ...]:
     numbers = (f"{sums[each]:,}" for each in ("requests", "input_tokens", "output_tokens"))
-    return (name, *numbers, _money(sums["cost_usd"]))
+    return (
+        name,
+        *numbers,
+        "no price" if sums["unpriced"] and not sums["cost_usd"] else money_text(sums["cost_usd"]),
+    )
 
 
 def _price(price: Mapping[str, Any] | None) -> str:
     if price is None:
         return "unknown"
     rates = price["input_per_mtok"], price["output_per_mtok"]
-    more = f" and {_money(price['per_request'])} a request" if price["per_request"] else ""
-    return f"{_money(rates[0])} in, {_money(rates[1])} out{more}" if any(rates) else more[5:] or "free"
+    out = f", {_rate(rates[1])} out" if rates[1] else ""
+    more = f"{_rate(price['per_request'])} a request" if price["per_request"] else ""
+    return " and ".join(filter(None, (f"{_rate(rates[0])} in{out}" if any(rates) else "", more))) or "free"
 
 
-def _money(value: float | None) -> str:
-    if value is None:
-        return "unknown"
-    is_whole_cents = abs(value) >= 1 or round(value, 2) == round(value, 6)
-    return f"${value:,.2f}" if is_whole_cents else f"${value:.6f}".rstrip("0")
+def _rate(dollars: float) -> str:
+    """Write a price exactly, in cents at least."""
+    text = f"{Decimal(str(dollars)):,.9f}".rstrip("0")
+    whole, _, part = text.partition(".")
+    return f"${whole}.{part.ljust(2, '0')}"
 
 
 def _amount(limit: Mapping[str, Any], name: str) -> str:
     value = limit[name]
     if value is None:
         return "unknown"
-    return _money(value) if limit["resource"] == "cost_usd" else f"{value:,}"
+    return money_text(value) if limit["resource"] == "cost_usd" else f"{value:,}"
 
 
 def _unit(limit: Mapping[str, Any]) -> str:

@@ -39,6 +39,7 @@ class SummaryHandler(AccountHandler):
         endpoints = self.gateway.catalogue.open_to(caller)
         answer: dict[str, Any] = {
             "caller": {"name": caller.name, "kind": caller.kind, "groups": sorted(caller.groups)},
+            "time_zone": self.accounts.time_zone,
             "limits": await limits_of(gate, caller, endpoints),
             "usage": None,
         }

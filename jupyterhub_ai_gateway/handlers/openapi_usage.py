@@ -112,7 +112,7 @@ PATHS = (
         "Today, this week, this month",
         "Your use of the last days by model and by who pays, and where each of your limits stands.",
         (),
-        thing("caller limits", caller=_ANYTHING, limits=_LIST, usage=_ANYTHING),
+        thing("caller limits", caller=_ANYTHING, time_zone=STRING, limits=_LIST, usage=_ANYTHING),
     ),
     UsagePath(
         "get",

@@ -16,6 +16,8 @@ from decimal import Decimal
 from math import ceil
 from typing import NamedTuple
 
+from ..vocabulary import money_text
+
 Headers = tuple[tuple[str, str], ...]
 
 REQUESTS = ("requests",)
@@ -118,11 +120,9 @@ def _anthropic(kind: str, state: State | None, now: datetime) -> Headers:
 
 
 def amount_text(resource: str, amount: int) -> str:
-    """Write an amount of a resource for people: `1,000 tokens`, `2.50 dollars`, `1 request`."""
+    """Write an amount of a resource for people: `1,000 tokens`, `$2.50`, `1 request`."""
     if resource == "cost_usd":
-        dollars = (Decimal(amount) / 10**9).quantize(Decimal("0.01"))
-        exact = Decimal(amount) / 10**9
-        return f"{dollars if dollars == exact else exact.normalize():f} dollars"
+        return money_text(Decimal(amount) / 10**9)
     word = {"concurrency": "request"}.get(resource, resource.removesuffix("s")).replace("_", " ")
     return f"{amount:,} {word}{'' if amount == 1 else 's'}"
 

@@ -91,7 +91,8 @@ class Browser:
             message: dict[str, Any] = json.loads(entry["message"])["message"]
             if message["method"] == "Network.requestWillBeSent":
                 url = urlsplit(message["params"]["request"]["url"])
-                if url.scheme not in ("data", "blob", "chrome"):
+                # Chromium's own pages, such as that of a new tab, are not asked of a host
+                if url.scheme not in ("data", "blob") and not url.scheme.startswith("chrome"):
                     hosts.add(url.netloc)
         return hosts
 

@@ -88,11 +88,11 @@ def test_a_person_sees_what_they_used_and_what_is_left(browser: Browser, hub: Ga
     assert "100 of 1,000 tokens per day left" in limits
     assert "$0.20 of $2.00 per month left" in limits
     assert "0 of 3 requests per hour left" in limits
-    assert "Whole again in" in limits
+    assert "Resets in" in limits
     assert len(browser.driver.find_elements("css selector", ".limit.low")) == 3
     assert len(browser.driver.find_elements("css selector", "#chart g.day")) == 30
     outcomes = browser.driver.find_elements("css selector", "#requests td:nth-child(3)")
-    assert [each.text for each in outcomes] == ["insufficient_quota", "ok", "ok", "ok"]
+    assert [each.text for each in outcomes] == ["Limit used up", "Answered", "Answered", "Answered"]
     browser.click("#requests tbody tr:last-child button")
     explained = browser.wait_text("dialog", "This request")
     assert "chat → openai → gpt-4o-mini" in explained
@@ -131,7 +131,7 @@ def test_others_are_seen_by_who_looks_after_it_alone(
         assert "None yet." in second.text("#requests")
         second.type("#user", "*")
         second.click("#choice button")
-        second.wait_text("#by-model", "user:alice")
+        second.wait_text("#by-model", "alice")
         assert "$1.80" in second.text("#by-model")
         keep(second, "usage-admin")
 
