@@ -15,7 +15,7 @@ from served import KEY, WAYS, Served, endpoint, served
 from test_accounting import rows
 from test_routing import ERROR_EVENT, QUICK, ROLE, chat, deployment
 
-from jupyterhub_ai_gateway import gateway
+from jupyterhub_ai_gateway.gateway import attempt
 
 JSON = [("Content-Type", "application/json")]
 ANSWER = json.dumps(chat_completion("Hi")).encode()
@@ -168,7 +168,7 @@ async def nothing_is_left(running: Served, *ups: FakeUpstream, most: int) -> Non
 async def test_what_the_caller_sees_and_what_is_left(
     way: str, row: Row, is_stream: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected_log: Any
 ) -> None:
-    monkeypatch.setattr(gateway, "MAX_ANSWER_BYTES", 200_000)
+    monkeypatch.setattr(attempt, "MAX_ANSWER_BYTES", 200_000)
     with FakeUpstream(key=KEY) as up:
         prepare(up, row)
         ledger = {"url": f"sqlite:///{tmp_path}/l.sqlite", "flush_s": 0.01}
@@ -201,7 +201,7 @@ IN_ONE_PIECE = "tells an error after content"
 async def test_another_deployment_serves_what_can_still_be_served(
     row: Row, is_stream: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected_log: Any
 ) -> None:
-    monkeypatch.setattr(gateway, "MAX_ANSWER_BYTES", 200_000)
+    monkeypatch.setattr(attempt, "MAX_ANSWER_BYTES", 200_000)
     has_content = "after content" in row.name or row.name == "ends without its end"
     with FakeUpstream(key=KEY) as a, FakeUpstream(key=KEY) as b:
         prepare(a, row)

@@ -150,10 +150,9 @@ class Service:
             time.monotonic,
             self.books.ledger,
             self.pools,
+            options.keepalive_s,
         )
-        self.gateway = Gateway(
-            rooms, catalogue, keepalive_s=options.keepalive_s, logs_requests=options.log_requests
-        )
+        self.gateway = Gateway(rooms, catalogue, logs_requests=options.log_requests)
         self._ids = RequestIds()
         self.batches = Batches(
             config.batches, self.books.database, self.gateway, self._rights, self._tasks, self._ids.next
@@ -378,7 +377,7 @@ class Service:
             self._server.stop()
         if not await self._tasks.wait(options.drain_timeout_s):
             log.warning("Cut off %s that took too long", _counted(len(self._tasks), "request"))
-            self.gateway.is_stopping = True
+            self.gateway.stop()
             await self._tasks.cancel()
         await self.batches.stop()
         if self._server is not None:

@@ -1,0 +1,158 @@
+"""One admitted request: what it needs, what it may use, how it fails, and how it is settled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, field
+from random import random
+
+from ..accounting import settle
+from ..config.model import DataRuleConfig
+from ..dialects.dialect import ANTHROPIC
+from ..dialects.needs import needs_of, prefix_of
+from ..errors import Fault, LimitFault, UpstreamFault
+from ..limits import Admission, Demand, Estimate
+from ..metrics import Cell
+from ..passage import Passage
+from ..router.fit import Needs, demanded
+from ..vocabulary import COUNTING, EMBEDDINGS, MODERATIONS, RERANK, Wishes, utcnow
+from .answering import Answering
+from .call import Headers, Running
+from .faults import answer_fault, log_upstream
+from .stream import Stream
+
+NO_WISHES = Wishes()
+
+
+@dataclass(slots=True)
+class Serving(Answering):
+    """One request that has an endpoint, from the limits to its last byte."""
+
+    admission: Admission | None = None
+    stream: Stream | None = None
+    passage: Passage | None = None
+    cell: Cell | None = None
+    """Where it is counted once it has gone to a deployment."""
+    may_try_others: bool = False
+    """True while another deployment could serve it, should this one fail."""
+    needs: Needs | None = None
+    """What a deployment has to meet; None where every one does."""
+    key: bytes = b""
+    pinned: str | None = None
+    """The only deployment that can go on from the response before."""
+    is_stopped: bool = False
+    """True once staff have stopped it."""
+    task: asyncio.Task[None] | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.dialect = self.call.dialect
+        self.task = asyncio.current_task()
+        if self.told is not None and self.told.clamped:
+            self.headers.append(("x-ai-gateway-clamped-params", ", ".join(self.told.clamped)))
+
+    def seen(self) -> Running:
+        """Return what others may know of it."""
+        outcome, call = self.outcome, self.call
+        return Running(
+            request_id=call.id,
+            caller=self.caller,
+            endpoint=self.endpoint.name,
+            operation=call.operation.name,
+            at_ms=outcome.at_ms,
+            took_s=self.rooms.clock() - outcome.began,
+            is_stream=self.asked.is_stream,
+            attempts=outcome.attempts,
+            provider=outcome.provider,
+            deployment=outcome.deployment,
+            passed_bytes=outcome.passed_bytes,
+        )
+
+    def state_needs(self, rules: Sequence[DataRuleConfig]) -> None:
+        """Say what the request needs, where that may leave a deployment out; a fault when it does all."""
+        endpoint, wishes = self.endpoint, self.call.wishes
+        is_plain = not (endpoint.is_choosy or endpoint.may_close or endpoint.is_sticky)
+        if is_plain and wishes is None and not rules:
+            return
+        if endpoint.is_sticky:
+            self.key = self._session_key(wishes)
+        wishes = wishes or NO_WISHES
+        needs = demanded(
+            rules, self.caller, endpoint.name, data_class=wishes.data_class, region=wishes.region
+        )
+        if endpoint.is_choosy:
+            tokens = self.rooms.gate.estimator.input_tokens(endpoint.name, self.call.body)
+            needs = needs._replace(capabilities=needs_of(self.asked), tokens=tokens)
+        self.needs = needs
+        endpoint.route(self.call.operation, 0.0, random, needs)
+
+    def _session_key(self, wishes: Wishes | None) -> bytes:
+        """Return what stays at one deployment: a caller's session, else how a conversation begins."""
+        if wishes is not None and wishes.session:
+            return f"{self.caller.key} {wishes.session}".encode()
+        return prefix_of(self.asked)
+
+    def demand(self) -> Demand:
+        call, endpoint = self.call, self.endpoint
+        return Demand(call.id, self.caller, endpoint.name, endpoint.limit, self.estimate, call.project)
+
+    def estimate(self) -> Estimate:
+        """Guess how large the request will be."""
+        estimator, name = self.rooms.gate.estimator, self.endpoint.name
+        upload = self.call.upload
+        if upload is not None:
+            into = estimator.upload_tokens(upload.announced_bytes)
+        else:
+            into = estimator.input_tokens(name, self.call.body)
+        if self.call.operation in COUNTING:
+            return Estimate(into, 0, 0)
+        out = 0
+        if self.call.operation not in (EMBEDDINGS, MODERATIONS, RERANK):
+            out = estimator.output_tokens(name, self.caller.key, self.asked.tuning)
+        deployment = self.endpoint.deployment
+        price = deployment.price
+        if deployment.takes_star:
+            price = deployment.named(self.endpoint.star(self.asked.asked_model))[2]
+        if price is not None:
+            return Estimate(into, out, price.estimate_nanousd(into, out))
+        return Estimate(
+            into, out, estimator.cost_nanousd(name) if deployment.provider.reports_cost else None
+        )
+
+    def limit_headers(self, admission: Admission) -> Headers:
+        headers = admission.headers()
+        if self.dialect is ANTHROPIC:
+            headers += admission.anthropic_headers(utcnow())
+        return headers
+
+    def settle(self) -> Awaitable[None] | None:
+        """Give back what was reserved, charge what was used, write it down: once, however it ended."""
+        return settle(
+            self.outcome,
+            call_id=self.call.id,
+            body=self.call.body,
+            is_stream=self.asked.is_stream,
+            caller=self.caller,
+            endpoint=self.endpoint.name,
+            operation=self.call.operation,
+            admission=self.admission,
+            gate=self.rooms.gate,
+            ledger=self.rooms.ledger,
+        )
+
+    def fail(self, fault: Fault) -> None:
+        """Tell the caller: by the status as long as nothing has been sent, by an event afterwards."""
+        if isinstance(fault, LimitFault):
+            self.outcome.refused_by = str(fault.more.get("rule"))
+        if isinstance(fault, UpstreamFault):
+            log_upstream(self.call, self.endpoint, None, fault)
+        if self.stream is not None and self.stream.is_begun:
+            self.outcome.done(200, fault.slug)
+            self.stream.fail(fault)
+        elif self.passage is not None and self.passage.is_begun:
+            self.outcome.done(200, fault.slug)
+            self.reply.abort()
+        else:
+            self.outcome.done(fault.status, fault.slug)
+            self.headers += (self.timing(), *self.route_headers())
+            answer_fault(self.reply, fault, self.call.id, self.headers, self.dialect)
