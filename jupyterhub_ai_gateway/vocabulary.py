@@ -183,13 +183,14 @@ class Wishes(NamedTuple):
     """What a caller says besides the request, in headers, as they wrote it; None for what is not there.
 
     `data_class` and `region` are what their data needs, `session` names a conversation, `priority` is
-    "interactive" or "batch".
+    "interactive" or "batch", `substitute` "never" where no other model may answer.
     """
 
     data_class: str | None = None
     region: str | None = None
     session: str | None = None
     priority: str | None = None
+    substitute: str | None = None
 
 
 class Usage(NamedTuple):

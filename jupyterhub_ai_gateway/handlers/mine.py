@@ -109,7 +109,10 @@ class MyModelsHandler(AccountHandler):
         self.write_json(
             {
                 "models": [
-                    model_of(endpoint, created, now, self._rules)
+                    {
+                        **model_of(endpoint, created, now, self._rules),
+                        "instead": [each.name for each in endpoint.instead_for(self.caller)],
+                    }
                     for endpoint in self.gateway.catalogue.open_to(self.caller)
                 ]
             }

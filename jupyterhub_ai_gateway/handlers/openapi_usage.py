@@ -120,7 +120,8 @@ PATHS = (
         "listMyModels",
         ACCESS,
         "Models, with state and price",
-        "The models that you may use: their cards, how they fare, what they cost, and which rules count.",
+        "The models that you may use: their cards, how they fare, what they cost, which rules count, and "
+        "who answers `instead` when a budget is used up.",
         (),
         thing("models", models=_LIST),
     ),

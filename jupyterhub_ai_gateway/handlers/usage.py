@@ -84,7 +84,8 @@ class AccountHandler(CallerHandler):
         """Return the ledger's; `NotFound` where there is none."""
         database = self.accounts.database
         if database is None:
-            raise NotFound("This gateway keeps no ledger, so it cannot say who used what.", slug="no_ledger")
+            text = "This gateway keeps no ledger, so it cannot say who used what."
+            raise NotFound(text, slug="no_ledger")
         return database
 
     @override
@@ -389,6 +390,7 @@ REQUEST_COLUMNS = (
         "refused_by",
     ),
     "shadow",
+    "asked_endpoint",
 )
 
 

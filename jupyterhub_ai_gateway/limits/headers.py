@@ -22,6 +22,7 @@ Headers = tuple[tuple[str, str], ...]
 
 REQUESTS = ("requests",)
 TOKENS = ("tokens", "input_tokens", "output_tokens")
+WARNING = "x-ai-gateway-budget-warning"
 WARNED_FROM = 0.8
 """The part of a long rule that may be used before the caller is told that it is running out."""
 _UNWARNED = 1 - WARNED_FROM
@@ -79,7 +80,7 @@ def limit_headers(states: Sequence[State]) -> Headers:
     for kind in by_kind:
         headers += _openai(kind, by_kind[kind])
     if low:
-        headers.append(("x-ai-gateway-budget-warning", ", ".join(low)))
+        headers.append((WARNING, ", ".join(low)))
     return tuple(headers)
 
 

@@ -1,6 +1,6 @@
 // The first page: models, how to call them, what was used and what is left, and the latest requests.
 
-import { amount, ask, at, BASE_URL, daysBetween, dayText, h, HUB_URL, limitCards, measureOf, money, NAME, note, PREFIX, price, requestTable, RESOURCES, SERVICE, snippet, stackedBars, stateTag, sums, SUMS, table, tabs, tag, TIME, whole, zoneNote } from "./parts.js";
+import { amount, ask, at, BASE_URL, budgetWords, daysBetween, dayText, h, HUB_URL, limitCards, measureOf, money, NAME, note, PREFIX, price, requestTable, RESOURCES, SERVICE, snippet, stackedBars, stateTag, sums, SUMS, table, tabs, tag, TIME, whole, zoneNote } from "./parts.js";
 import { scopesFor, snippetsOf } from "./snippets.js";
 
 const TYPES = { "llm/v1/chat": "chat", "llm/v1/completions": "text completion", "llm/v1/embeddings": "embeddings", "llm/v1/images": "images", "llm/v1/speech": "speech", "llm/v1/transcriptions": "transcription", "llm/v1/moderations": "moderation", "llm/v1/rerank": "ranking" };
@@ -47,6 +47,7 @@ function modelCard(model) {
     ...(model.regions ? [["Region", model.regions.join(", ")]] : []),
     ...(model.deprecation_date ? [["Ends", model.deprecation_date]] : []),
     ["Limits", limits.length ? limits.join("; ") : "none"],
+    ...(model.instead.length ? [["Used up", `then ${model.instead[0]} answers`]] : []),
     ...(model.aliases?.length ? [["Also called", model.aliases.join(", ")]] : []),
   ];
   const isChat = model.paths.includes("/v1/chat/completions");
@@ -145,6 +146,9 @@ async function main() {
     summary = mine;
     const latest = mine.usage ? await ask("requests?limit=15") : { requests: [] };
     at("limits").replaceChildren(...limitCards(mine.limits));
+    const words = budgetWords(mine.limits, models);
+    at("budgets").hidden = !words.length;
+    at("budgets").replaceChildren(...words.map((text) => h("p", {}, text)));
     at("models").replaceChildren(...(models.length ? models.map(modelCard) : [note("There is no model for you here. Ask those who look after the Hub for access.")]));
     at("model").replaceChildren(...models.map((model) => h("option", { value: model.id }, model.id)));
     at("call").hidden = !models.length;

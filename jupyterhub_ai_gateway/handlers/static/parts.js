@@ -301,6 +301,30 @@ export function limitCard(limit) {
   );
 }
 
+const isFree = (price_) => Boolean(price_) && !["input_per_mtok", "output_per_mtok", "per_request", "per_second"].some((name) => price_[name]);
+
+/** Return who answers for a model when a limit is used up: the first that is not under the same limit itself. */
+function otherFor(model, limit, models) {
+  return model.instead.find((name) => {
+    const other = models.find((each) => each.id === name);
+    return other && (!other.rules.includes(limit.rule) || (limit.resource === "cost_usd" && isFree(other.price)));
+  });
+}
+
+/** Say which budgets are used up or nearly so, until when, and who answers then; a sentence for each. */
+export function budgetWords(limits, models) {
+  const low = limits.filter((limit) => limit.is_budget && !limit.shadow && usedPart(limit) >= LOW);
+  return low.sort((one, other) => usedPart(other) - usedPart(one)).map((limit) => {
+    const own = models.filter((model) => model.rules.includes(limit.rule));
+    const moved = own.map((model) => [model, otherFor(model, limit, models)]).filter(([, other]) => other);
+    const isOver = usedPart(limit) >= 1;
+    const until_ = limit.resets_at ? ` ${isOver ? "until it resets" : "It resets"} ${until(limit.resets_at)}` : "";
+    const goes = moved.map(([model, other]) => `requests to ${model.id} go to ${other}`).join("; ");
+    const first = isOver ? `Your budget “${limit.rule}” (${limit.counts}) is used up${until_}` : `${Math.floor(usedPart(limit) * 100)} % of your budget “${limit.rule}” (${limit.counts}) are used.${until_}`;
+    return `${first}${goes ? (isOver ? `: ${goes}` : `. When it is used up, ${goes}`) : ""}.`;
+  });
+}
+
 const FEW = 6;
 
 /** Show limits: budgets first, and of these what is running out; where there are many, the others fold away. */
@@ -427,6 +451,7 @@ export function explained(found) {
   const pairs = [
     ["Outcome", [outcome(found.outcome), ` (${found.status} ${found.outcome})`, found.refused_by ? `, by the rule “${found.refused_by}”` : ""]],
     ["Route", [found.endpoint, found.provider, found.sent_model, found.answered_model].filter(Boolean).filter((each, index, all) => each !== all[index - 1]).join(" → ")],
+    ...(found.asked_endpoint ? [["Asked for", `${found.asked_endpoint}; a budget for it was used up, so ${found.endpoint} answered`]] : []),
     ["Tokens", tokens],
     ["Cost", cost],
     ["Charged to", found.charged_group ? `the group ${found.charged_group}` : who(found.caller)],
@@ -471,7 +496,7 @@ export function requestTable(requests, hasUsers = false) {
   const rows = requests.map((each) => [
     [h("button", { type: "button", class: "link", "aria-label": `${clock(each.at)}: explain this request`, onclick: () => explain(each.request_id) }, clock(each.at)), TIME],
     ...(hasUsers ? [[who(each.caller), NAME]] : []),
-    [each.endpoint, NAME],
+    [each.asked_endpoint ? `${each.endpoint}, for ${each.asked_endpoint}` : each.endpoint, NAME],
     [endTag(each.outcome)],
     [known(each, each.input_tokens, (value) => whole.format(value)), NUMBER],
     [known(each, each.output_tokens, (value) => whole.format(value)), NUMBER],

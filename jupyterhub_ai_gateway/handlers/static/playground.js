@@ -112,6 +112,8 @@ async function answer() {
       const problem = await response.json().catch(() => ({}));
       throw new Error(problem.detail ?? `The gateway answered ${response.status}.`);
     }
+    const instead = response.headers.get("x-ai-gateway-model-substituted");
+    found.instead = instead ? `answered by ${instead}, as your budget for ${at("model").value} is used up` : "";
     await read(response, found, view, began);
     finish(found, view, began, "");
   } catch (error) {
@@ -145,7 +147,7 @@ function finish(found, view, began, remark) {
   const took = performance.now() - began;
   if (found.text) turns.push({ role: "assistant", content: found.text });
   else if (!remark) view.box.textContent = "(The answer is empty.)";
-  found.line = [remark, found.first === null ? "" : `first piece after ${duration(found.first)}`, `${duration(took)} in all`].filter(Boolean);
+  found.line = [remark, found.instead, found.first === null ? "" : `first piece after ${duration(found.first)}`, `${duration(took)} in all`].filter(Boolean);
   view.facts.textContent = found.line.join(" · ");
   announce(remark || "The answer is complete.");
 }

@@ -377,7 +377,7 @@ async function configurationTab() {
   ];
   const endpoints = found.endpoints.map((each) => [
     [each.name, NAME], [each.endpoint_type.replace("llm/v1/", "")], [each.deployments.map((own) => `${own.provider}${own.model ? ` · ${own.model}` : ""}`).join("; "), "wide"],
-    [each.scope ?? "—"], [each.limit ?? "—"], [[each.order, each.retries ? `, ${each.retries} retries` : "", each.fallbacks.length ? `, then ${each.fallbacks.join(", ")}` : ""]], [[each.hidden ? "hidden " : "", each.aliases.join(", ")]],
+    [each.scope ?? "—"], [each.limit ?? "—"], [[each.order, each.retries ? `, ${each.retries} retries` : "", each.fallbacks.length ? `, then ${each.fallbacks.join(", ")}` : "", each.at_limit.length ? `; at a used-up budget ${each.at_limit.join(", ")}` : ""]], [[each.hidden ? "hidden " : "", each.aliases.join(", ")]],
   ]);
   const policies = found.policies.map((each) => [
     [each.name], [amount(each.resource, each.limit), NUMBER], [RESOURCES[each.resource]], [each.window ?? "—"], [each.count], [scopeText(each.scope), "wide"], [each.endpoints.join(", ") || "all"], [[each.shadow ? "shadow " : "", each.starts ? `from ${each.starts} ` : "", each.ends ? `to ${each.ends}` : ""]],
