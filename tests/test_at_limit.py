@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -11,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 from databases import Redis
 from fakes.hub import ACCESS
@@ -171,6 +173,46 @@ async def test_what_data_rules_ask_of_the_model_that_was_asked_stays(
     async with running(tmp_path, given, config={"data_rules": [rule]}) as gateway:
         await use_up(gateway)
         assert (await gateway.chat()).status == 429
+    assert local.requests == []
+
+
+async def test_data_goes_to_no_lower_class(tmp_path: Path, up: FakeUpstream, local: FakeUpstream) -> None:
+    """One of two places is for public data: nothing is sent there, though it would be asked first."""
+    given = endpoints(up, local, chat={"data_class": "internal"})
+    with FakeUpstream(key=KEY) as public:
+        places = [
+            {**endpoint("local", public), "data_class": "public", "name": "open"},
+            {**endpoint("local", local), "data_class": "internal", "name": "closed", "priority": 2},
+        ]
+        for place in places:
+            del place["endpoint_type"]
+        given[1] = {"name": "local", "endpoint_type": "llm/v1/chat", "price": 0, "deployments": places}
+        async with running(tmp_path, given) as gateway:
+            assert (await gateway.chat(model="local")).headers["x-ai-gateway-deployment"] == "open"
+            await use_up(gateway)
+            for _ in range(3):
+                answer = await gateway.chat()
+                assert answer.headers[SUBSTITUTED] == "local"
+                assert answer.headers["x-ai-gateway-deployment"] == "closed"
+        assert len(public.requests) == 1
+
+
+async def test_a_batch_is_of_one_model(tmp_path: Path, up: FakeUpstream, local: FakeUpstream) -> None:
+    call = {"model": "chat", "messages": [{"role": "user", "content": "Hi"}]}
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/chat/completions", "body": call}
+    config = {"batches": {"folder": str(tmp_path / "batches")}}
+    async with running(tmp_path, endpoints(up, local), config=config) as gateway:
+        await use_up(gateway)
+        async with openai.AsyncOpenAI(api_key=gateway.token, base_url=gateway.base_url) as client:
+            content = json.dumps(line).encode()
+            file = await client.files.create(file=("input.jsonl", content), purpose="batch")
+            batch = await client.batches.create(
+                input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h"
+            )
+            while not (refused := [row for row in await rows(gateway) if row["status"] == 429]):
+                await asyncio.sleep(0.02)
+            await client.batches.cancel(batch.id)
+        assert (refused[0]["endpoint"], refused[0]["asked_endpoint"]) == ("chat", None)
     assert local.requests == []
 
 
