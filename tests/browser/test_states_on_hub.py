@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import requests
-from fakes.upstream import FakeUpstream, Reply, chat_completion
+from fakes.upstream import FakeUpstream, Reply, chat_chunk, chat_completion
 from integration.gateway import running_gateway
 from integration.hub import GatewayHub, start_gateway_hub
 from served import KEY
@@ -45,6 +45,7 @@ c.Authenticator.allowed_users |= {{"ira", "dora"}}
 c.JupyterHub.services[-2]["oauth_client_allowed_scopes"] = [*OPERATIONS, "custom:" + NAME + ":admin", WATCH]
 """
 COURSE = {"scope": {"group": [course for course in COURSES if course]}, "resource": "cost_usd"}
+USAGE = {"prompt_tokens": 1200, "completion_tokens": 300}
 POLICIES = [
     {"name": "course-budget", "limit": 400, "window": "month", "count": "group", **COURSE},
     {"name": "student-budget", "limit": 0.25, "window": "month", "count": "member", **COURSE},
@@ -72,6 +73,7 @@ def endpoints(up: FakeUpstream) -> list[dict[str, Any]]:
             price={"input_per_mtok": 3, "output_per_mtok": 15},
             description="Slower and dearer; for what the small one does not manage.",
             limit={"renewal_period": "hour", "calls": 30},
+            at_limit={"use": LONG_MODEL},
             data_class="internal",
             context_length=200_000,
         ),
@@ -95,6 +97,7 @@ class World:
 
     name: str
     url: str
+    up: FakeUpstream
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +123,7 @@ def world(
             {"weekly": "daily 00:00-24:00", "endpoints": "in-house", "text": "The GPUs are being replaced."}
         ]
     with FakeUpstream(key=KEY) as up:
-        usage = {"prompt_tokens": 1200, "completion_tokens": 300}
-        up.always(Reply.json({**chat_completion("Hi"), "usage": usage, "model": "gpt-4o-mini"}))
+        up.always(Reply.json({**chat_completion("Hi"), "usage": USAGE, "model": "gpt-4o-mini"}))
         with running_gateway(hub, folder, endpoints(up), config=config):
             if request.param == "semester":
                 for model in ("gpt-4o-mini", "claude-sonnet", LONG_MODEL):
@@ -132,7 +134,7 @@ def world(
                 )
                 ask(hub, "alice", "claude-sonnet")  # nearly all of a month's budget
                 staff(hub)
-            yield World(request.param, hub.service_url)
+            yield World(request.param, hub.service_url, up)
 
 
 def ask(hub: GatewayHub, name: str, model: str) -> None:
@@ -194,6 +196,26 @@ PAGES: dict[str, tuple[tuple[str, str, str], ...]] = {
 }
 
 
+def opened(
+    browsers: dict[str, Any], who: str, world: World, tmp_path_factory: pytest.TempPathFactory
+) -> Browser:
+    """Return somebody's browser on an empty page, logged in."""
+    if who not in browsers:
+        context = chromium(tmp_path_factory.mktemp(f"chromium-{who}"))
+        browsers[who] = (context, context.__enter__())
+        browser: Browser = browsers[who][1]
+        browser.open(world.url)
+        log_in(browser, who)
+        browser.find("h1")
+    browser = browsers[who][1]
+    browser.open("about:blank")
+    wide(browser)
+    scheme(browser, "light")
+    browser.console()
+    browser.hosts()
+    return browser
+
+
 NEED_A_LEDGER = ("usage", "staff-usage", "staff-audit")
 
 
@@ -210,19 +232,7 @@ def test_page_is_usable_in_this_state(
     browsers: dict[str, Any],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    if who not in browsers:
-        context = chromium(tmp_path_factory.mktemp(f"chromium-{who}"))
-        browser = context.__enter__()
-        browsers[who] = (context, browser)
-        browser.open(world.url)
-        log_in(browser, who)
-        browser.find("h1")
-    browser: Browser = browsers[who][1]
-    browser.open("about:blank")
-    wide(browser)
-    scheme(browser, "light")
-    browser.console()
-    browser.hosts()
+    browser = opened(browsers, who, world, tmp_path_factory)
     browser.open(f"{world.url}{path}")
     if world.name == "no-ledger" and name in NEED_A_LEDGER:
         browser.wait_text("#main", "keeps no ledger")
@@ -240,4 +250,35 @@ def test_page_is_usable_in_this_state(
         assert violations(browser) == [], f"{theme}, phone"
         keep(browser, f"{world.name}-{who}-{name}-{theme}-phone")
     wide(browser)
+    assert browser.hosts() <= {world.url.split("/")[2]}
+
+
+@pytest.mark.parametrize("world", ["semester"], indirect=True)
+def test_a_budget_that_runs_out_says_until_when_and_who_answers_then(
+    world: World, browsers: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    browser = opened(browsers, "alice", world, tmp_path_factory)
+    browser.open(world.url)
+    words = browser.text("#budgets")
+    assert "% of your budget “student-budget”" in words
+    assert "It resets in" in words
+    assert f"When it is used up, requests to claude-sonnet go to {LONG_MODEL}." in words
+    assert f"then {LONG_MODEL} answers" in browser.text('[data-model="claude-sonnet"]')
+    pieces = [chat_chunk({"content": "From here"}), {"choices": [], "usage": USAGE}, "[DONE]"]
+    world.up.script(Reply.stream(*pieces))
+    browser.open(f"{world.url}playground#claude-sonnet")
+    browser.find("#model option")
+    browser.type("#max_tokens", "60000")  # more than the rest pays for
+    browser.type("#message", "Hello")
+    browser.click("#send")
+    facts = browser.wait_text(".turn.assistant .facts-line", "answered by")
+    assert f"answered by {LONG_MODEL}, as your budget for claude-sonnet is used up" in facts
+    keep(browser, "playground-substituted")
+    browser.open(world.url)
+    row = browser.wait_text("#requests tbody tr:first-child", LONG_MODEL)
+    assert f"{LONG_MODEL}, for claude-sonnet" in row
+    browser.click("#requests tbody tr:first-child button")
+    assert "a budget for it was used up" in browser.wait_text("dialog", "Asked for")
+    keep(browser, "home-substituted")
+    assert browser.console() == []
     assert browser.hosts() <= {world.url.split("/")[2]}

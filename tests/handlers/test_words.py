@@ -19,8 +19,8 @@ ASK = """
 globalThis.document = { querySelector: () => null };
 globalThis.location = { origin: "https://hub.example.org" };
 const words = await import(%s);
-const [name, values] = JSON.parse(process.argv[1]);
-console.log(JSON.stringify(values.map((value) => words[name](value))));
+const [name, values, more] = JSON.parse(process.argv[1]);
+console.log(JSON.stringify(values.map((value) => words[name](value, ...more))));
 """
 
 MONEY = [
@@ -53,10 +53,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Any:
         pytest.skip("needs node")
     copy = Path(shutil.copy(STATIC / "parts.js", tmp_path_factory.mktemp("js") / "parts.mjs"))
 
-    def ask(name: str, values: list[Any]) -> list[str]:
+    def ask(name: str, values: list[Any], *more: Any) -> list[Any]:
         code = ASK % json.dumps(copy.as_uri())
-        given = json.dumps([name, values])
-        told: list[str] = json.loads(
+        given = json.dumps([name, values, more])
+        told: list[Any] = json.loads(
             subprocess.check_output([NODE or "", "--input-type=module", "-e", code, given], text=True)
         )
         return told
@@ -88,3 +88,47 @@ def test_durations_have_a_unit(written: Any) -> None:
 
 def test_users_are_named_without_their_kind(written: Any) -> None:
     assert written("who", ["user:alice", "service:bot", "group:ai"]) == ["alice", "service:bot", "group:ai"]
+
+
+LIMIT = {"rule": "budget", "resource": "cost_usd", "counts": "each user", "limit": 2, "is_budget": True}
+FREE = {"input_per_mtok": 0, "output_per_mtok": 0, "per_request": 0, "per_second": 0}
+MODELS = [
+    {"id": "chat", "rules": ["budget"], "instead": ["mini", "local"], "price": None},
+    {"id": "mini", "rules": ["budget"], "instead": [], "price": {**FREE, "per_request": 1}},
+    {"id": "local", "rules": ["budget"], "instead": [], "price": FREE},
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"used": 1.59}, []),
+        ({"used": None}, []),
+        ({"used": 2, "is_budget": False}, []),
+        ({"used": 2, "shadow": True}, []),
+        (
+            {"used": 1.7},
+            [
+                "85 % of your budget “budget” (each user) are used. "
+                "When it is used up, requests to chat go to local."
+            ],
+        ),
+        ({"used": 2}, ["Your budget “budget” (each user) is used up: requests to chat go to local."]),
+        (
+            {"used": 9, "resource": "tokens"},  # the one of our own is under it as well
+            ["Your budget “budget” (each user) is used up."],
+        ),
+    ],
+)
+def test_a_budget_that_runs_out_is_said_in_words(
+    change: dict[str, Any], words: list[str], written: Any
+) -> None:
+    limit = {**LIMIT, "shadow": False, "resets_at": None, **change}
+    assert written("budgetWords", [[limit]], MODELS) == [words]
+
+
+def test_a_budget_says_when_it_resets(written: Any) -> None:
+    limit = {**LIMIT, "used": 2, "shadow": False, "resets_at": "2999-01-01T00:00:00Z"}
+    ((words,),) = written("budgetWords", [[limit]], [])
+    assert "is used up until it resets in " in words
+    assert " days, on Jan 1, 2999" in words

@@ -47,7 +47,7 @@ function modelCard(model) {
     ...(model.regions ? [["Region", model.regions.join(", ")]] : []),
     ...(model.deprecation_date ? [["Ends", model.deprecation_date]] : []),
     ["Limits", limits.length ? limits.join("; ") : "none"],
-    ...(model.instead.length ? [["Used up", `then ${model.instead[0]} answers`]] : []),
+    ...(model.instead.length ? [["At limit", `then ${model.instead[0]} answers`]] : []),
     ...(model.aliases?.length ? [["Also called", model.aliases.join(", ")]] : []),
   ];
   const isChat = model.paths.includes("/v1/chat/completions");

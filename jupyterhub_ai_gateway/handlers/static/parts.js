@@ -297,7 +297,7 @@ export function limitCard(limit) {
     part === null ? null : h("progress", { max: 1, value: part, "aria-label": `Used of ${limit.rule}, for ${limit.counts}` }),
     h("p", {}, leftOf(limit)),
     h("p", {}, `For ${limit.counts}${limit.endpoints ? `, on ${limit.endpoints.join(", ")}` : ""}. `,
-      limit.resets_at && !isNow ? `${limit.used ? "Resets" : "Would reset"} ${until(limit.resets_at)}.` : ""),
+      limit.resets_at && !isNow ? `Resets ${until(limit.resets_at)}.` : ""),
   );
 }
 
@@ -317,11 +317,11 @@ export function budgetWords(limits, models) {
   return low.sort((one, other) => usedPart(other) - usedPart(one)).map((limit) => {
     const own = models.filter((model) => model.rules.includes(limit.rule));
     const moved = own.map((model) => [model, otherFor(model, limit, models)]).filter(([, other]) => other);
-    const isOver = usedPart(limit) >= 1;
-    const until_ = limit.resets_at ? ` ${isOver ? "until it resets" : "It resets"} ${until(limit.resets_at)}` : "";
     const goes = moved.map(([model, other]) => `requests to ${model.id} go to ${other}`).join("; ");
-    const first = isOver ? `Your budget “${limit.rule}” (${limit.counts}) is used up${until_}` : `${Math.floor(usedPart(limit) * 100)} % of your budget “${limit.rule}” (${limit.counts}) are used.${until_}`;
-    return `${first}${goes ? (isOver ? `: ${goes}` : `. When it is used up, ${goes}`) : ""}.`;
+    const resets = limit.resets_at ? until(limit.resets_at) : "";
+    if (usedPart(limit) >= 1) return `Your budget “${limit.rule}” (${limit.counts}) is used up${resets ? ` until it resets ${resets}` : ""}${goes ? `: ${goes}` : ""}.`;
+    const sentences = [`${Math.floor(usedPart(limit) * 100)} % of your budget “${limit.rule}” (${limit.counts}) are used`, resets && `It resets ${resets}`, goes && `When it is used up, ${goes}`];
+    return `${sentences.filter(Boolean).join(". ")}.`;
   });
 }
 

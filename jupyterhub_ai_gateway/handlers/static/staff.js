@@ -158,18 +158,25 @@ async function showNear() {
   try {
     const { limits, count } = await ask("standing?percent=50&limit=100");
     const rows = limits.map((limit) => [
-      [who(limit.who).replace(" user:", ", ").replace(" ", ", "), NAME],
+      [limit.who.split(" ").map(who).join(", "), NAME],
       [[limit.rule, limit.shadow ? " (shadow)" : ""], NAME],
       [h("div", { class: limit.used / limit.limit >= LOW ? "low" : "" }, h("progress", { max: 1, value: Math.min(1, limit.used / (limit.limit || 1)), "aria-label": `Used of ${limit.rule} by ${limit.who}` }))],
       [`${amount(limit.resource, limit.used)} of ${amount(limit.resource, limit.limit)}${limit.resource === "cost_usd" ? "" : ` ${RESOURCES[limit.resource]}`}`, NUMBER],
       [limit.resets_at && limit.resource !== "concurrency" ? until(limit.resets_at) : "—", TIME],
-      ...(IS_ADMIN ? [[/^(user|group|service):[^ ]+$/.test(limit.who) ? h("button", { type: "button", class: "button small", "aria-label": `Give more … to ${limit.who} of ${limit.rule}`, onclick: () => overrideForm({ who: limit.who, resource: limit.resource, policy: limit.rule }) }, "Give more …") : ""]] : []),
+      ...(IS_ADMIN ? [[giveMore(limit)]] : []),
     ]);
     const heads = [["Who"], ["Limit"], ["Used up"], ["Used", NUMBER], ["Resets"], ...(IS_ADMIN ? [["Change"]] : [])];
     at("near").replaceChildren(rows.length ? table(heads, rows, "Who is near a limit") : note("Nobody has used half of a limit."), count > limits.length ? note(`The nearest ${limits.length} of ${count}.`) : "");
   } catch (error) {
     at("near").replaceChildren(problem(error));
   }
+}
+
+/** Offer an override for whom a limit counts: a member of a group is a user. Others are no single one's. */
+function giveMore({ who: whose, rule, resource }) {
+  const one = whose.split(" ").at(-1);
+  return /^(user|group|service|key):./.test(one)
+    ? h("button", { type: "button", class: "button small", "aria-label": `Give more … to ${one} of ${rule}`, onclick: () => overrideForm({ who: one, resource, policy: rule }) }, "Give more …") : "";
 }
 
 async function showOverrides() {
