@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import requests
@@ -46,6 +47,8 @@ c.JupyterHub.services[-2]["oauth_client_allowed_scopes"] = [*OPERATIONS, "custom
 """
 COURSE = {"scope": {"group": [course for course in COURSES if course]}, "resource": "cost_usd"}
 USAGE = {"prompt_tokens": 1200, "completion_tokens": 300}
+FAR_EAST = "Pacific/Kiritimati"
+"""Where a day begins before it does anywhere else."""
 POLICIES = [
     {"name": "course-budget", "limit": 400, "window": "month", "count": "group", **COURSE},
     {"name": "student-budget", "limit": 0.25, "window": "month", "count": "member", **COURSE},
@@ -117,6 +120,8 @@ def world(
     is_written = request.param != "no-ledger"
     config["ledger"] = {"url": url, "flush_s": 0.05} if is_written else False
     config["keys"] = {"enabled": is_written}
+    if request.param == "first-day":
+        config["time_zone"] = FAR_EAST
     if request.param == "semester":
         write_semester(url)
         config["maintenance"] = [
@@ -214,6 +219,22 @@ def opened(
     browser.console()
     browser.hosts()
     return browser
+
+
+@pytest.mark.parametrize("world", ["first-day"], indirect=True)
+def test_days_are_those_of_the_gateways_time_zone(
+    world: World, browsers: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    browser = opened(browsers, "admin", world, tmp_path_factory)
+    here = browser.driver.execute_script("return Intl.DateTimeFormat().resolvedOptions().timeZone")
+    assert here != FAR_EAST
+    browser.open(f"{world.url}staff#usage")
+    note = browser.wait_text("#usage-zone", FAR_EAST)
+    assert note.startswith("Days begin at midnight of the time zone")
+    days = {f"{datetime.now(ZoneInfo(FAR_EAST)):%Y-%m-%d}"}
+    days.add(str(browser.find("#f-until").get_attribute("value")))
+    days.add(f"{datetime.now(ZoneInfo(FAR_EAST)):%Y-%m-%d}")
+    assert len(days) <= 2  # two only at midnight there
 
 
 NEED_A_LEDGER = ("usage", "staff-usage", "staff-audit")
