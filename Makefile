@@ -9,12 +9,13 @@ AXE := $(VENV)/node/node_modules/axe-core/axe.min.js
 PATH := $(CURDIR)/$(VENV)/node/bin:$(CURDIR)/$(BIN):$(PATH)
 export PATH
 
-.PHONY: help demo first-answer test test-compat bench docs lint format clean
+.PHONY: help demo first-answer test test-compat newest bench docs lint format clean
 
 help:
 	@echo "make demo    a JupyterHub with the gateway on this machine"
 	@echo "make test    contracts, types, lint, tests"
 	@echo "make test-compat  clients of other systems, old and new, each in an environment of its own"
+	@echo "make newest  the newest releases of vendors' packages: are they still understood?"
 	@echo "make first-answer  how long it takes from a fresh clone to the first answer"
 	@echo "make bench   what a request costs, beside nginx"
 	@echo "make docs    the documentation, in docs/_build/html"
@@ -34,6 +35,12 @@ test-compat: $(VENV)/.test $(CHP)
 
 first-answer: $(VENV)/.test
 	$(BIN)/python -m tools.first_answer
+
+newest: $(VENV)/.test $(CHP)
+	$(BIN)/python -m pip install --quiet --upgrade $$($(BIN)/python -m tools.constraints --names)
+	$(BIN)/python -m tools.constraints
+	$(BIN)/mypy && $(BIN)/ruff check && $(BIN)/ruff format --check
+	$(BIN)/python -m pytest -q tests/dialects tests/matrix tests/providers $(wildcard tests/test_*.py)
 
 bench: $(VENV)/.test
 	@$(PYTHON) tools/system_packages.py bench
@@ -63,8 +70,8 @@ $(VENV)/.demo: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --editable '.[demo]'
 	@touch $@
 
-$(VENV)/.test: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable '.[test,demo]'
+$(VENV)/.test: pyproject.toml tests/constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint tests/constraints.txt --editable '.[test,demo]'
 	@touch $@
 
 $(VENV)/.docs: pyproject.toml | $(BIN)/python

@@ -33,6 +33,7 @@ TABLES: Mapping[str, Table] = {
         "additionalModelResponseFieldPaths": UNSAID,
         "requestMetadata": MAPPED,
         "performanceConfig": UNSAID,
+        "projectIdentifier": UNSAID,
         "serviceTier": MAPPED,
         "outputConfig": MAPPED,
     },

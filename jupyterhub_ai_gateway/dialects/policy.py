@@ -69,6 +69,7 @@ RESPONSES_VERBS: Verbs = {
     "previous_response_id": REFUSE,
     "conversation": REFUSE,
     "background": REFUSE,
+    "background_options": REFUSE,
     "prompt": REFUSE,
     "tools": REFUSE_SHARED_TOOLS,
 }
@@ -133,6 +134,7 @@ REASONS: Mapping[str, str] = {
     "previous_response_id": "is of an answer that is not kept: send the conversation as input",
     "conversation": "would be kept in the provider's account, which everybody here shares",
     "background": "would run on in the provider's account, which everybody here shares",
+    "background_options": "is for answers that run on in the provider's account, which all here share",
     "prompt": "is a text of the provider's account, which everybody here shares",
     "tools": "names a tool that works with the provider's account, which everybody here shares",
     "mcp_servers": "would connect the provider's account, which everybody here shares, to other servers",

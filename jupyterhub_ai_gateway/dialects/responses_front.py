@@ -54,6 +54,7 @@ REQUEST: Table = {
     "stream": IGNORED,
     "store": IGNORED,
     "background": IGNORED,
+    "background_options": IGNORED,
     "conversation": IGNORED,
     "previous_response_id": IGNORED,
     "prompt": IGNORED,

@@ -99,8 +99,7 @@ class Browser:
             message: dict[str, Any] = json.loads(entry["message"])["message"]
             if message["method"] == "Network.requestWillBeSent":
                 url = urlsplit(message["params"]["request"]["url"])
-                # Chromium's own pages, such as that of a new tab, are not asked of a host
-                if url.scheme not in ("data", "blob") and not url.scheme.startswith("chrome"):
+                if url.scheme in ("http", "https", "ws", "wss"):  # all others stay in the browser
                     hosts.add(url.netloc)
         return hosts
 

@@ -7,6 +7,7 @@ import inspect
 import random
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -29,8 +30,8 @@ from jupyterhub_ai_gateway.limits.redis_store import LEASE_MS, RedisStore
 from jupyterhub_ai_gateway.limits.window import Rolling
 
 T = TypeVar("T")
-NOW = 4_102_488_000_000  # noon of 2100-01-01: a store that forgets by the real time does not forget it
 DAY = 86_400_000
+NOW = time.time_ns() // 1_000_000 // DAY * DAY + DAY // 2  # noon: a Redis knows what is past
 
 
 async def got(value: T | Awaitable[T]) -> T:

@@ -400,6 +400,8 @@ async def test_refusal_in_the_middle_of_a_long_request_is_heard(kind: str) -> No
             while await reader.read(65536):
                 pass
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
         served.set()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
