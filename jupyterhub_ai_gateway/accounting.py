@@ -106,9 +106,11 @@ def settle(
     admission: Admission | None,
     gate: Gate,
     ledger: Ledger | None,
+    asked_endpoint: str | None = None,
 ) -> Awaitable[None] | None:
     """Settle a request with its limits and the ledger; return what to await for a store that is elsewhere.
 
+    `asked_endpoint` is the one that the caller asked for, where `endpoint` served it in its place.
     `outcome.usage` is our own estimate afterwards, marked as one, where the provider told nothing of what
     it did.
     """
@@ -132,6 +134,7 @@ def settle(
         charges, later = admission.settle(usage, cost, gate.now_ms())
     if ledger is not None:
         row = _request_row(outcome, call_id, caller, endpoint, operation, is_stream)
+        row.asked_endpoint = asked_endpoint
         _fill_in(row, usage, cost, source)
         if admission is not None:
             row.charged_group = admission.payer

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
+from decimal import Decimal
 from html import escape
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.error import HTTPError, URLError
 from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from .vocabulary import money_text
 
 if TYPE_CHECKING:
     from typing_extensions import override
@@ -31,6 +34,9 @@ MAX_BYTES = 8 * 1024 * 1024
 BAR = 20
 _BASES = ("OPENAI_BASE_URL", "ANTHROPIC_BASE_URL")
 _KEYS = ("OPENAI_API_KEY", "ANTHROPIC_AUTH_TOKEN", "JUPYTERHUB_API_TOKEN")
+_NUMBERS = ("requests", "input tokens", "output tokens", "cost")
+_LOW = 0.8
+"""The part of a budget from which it is said to run out."""
 _UNITS = {"input_tokens": "input tokens", "output_tokens": "output tokens", "concurrency": "requests"}
 
 
@@ -50,33 +56,42 @@ def load(shell: Shell) -> None:
 
 
 class Shown:
-    """A title and rows: a table in a notebook, text elsewhere. `data` is what the gateway said."""
+    """A title and rows: a table in a notebook, text elsewhere. `data` is what the gateway said.
+
+    Columns of numbers are those whose head is one of `_NUMBERS`; they stand to the right.
+    """
 
     def __init__(
         self, title: str, heads: Sequence[str], rows: Iterable[Sequence[str]], data: Any, note: str = ""
     ) -> None:
         self.title, self.heads, self.note, self.data = title, tuple(heads), note, data
         self.rows = [tuple(row) for row in rows]
+        self._sides = ["right" if head in _NUMBERS else "left" for head in heads]
 
     @override
     def __repr__(self) -> str:
         lines = [self.heads, *self.rows]
         widths = [max(len(line[index]) for line in lines) for index in range(len(self.heads))]
         table = [
-            "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) for line in lines
+            "  ".join(
+                text.rjust(width) if side == "right" else text.ljust(width)
+                for text, width, side in zip(line, widths, self._sides, strict=True)
+            )
+            for line in lines
         ]
         rows = [line.rstrip() for line in table] if self.rows else []
         return "\n".join(line for line in (self.title, *rows, self.note) if line)
 
     def _repr_html_(self) -> str:
-        cells = "".join(f'<th style="text-align:left">{escape(head)}</th>' for head in self.heads)
-        body = "".join(
-            "<tr>" + "".join(f'<td style="text-align:left">{escape(text)}</td>' for text in row) + "</tr>"
-            for row in self.rows
-        )
+        cells = "".join(self._cells("th", self.heads))
+        body = "".join(f"<tr>{''.join(self._cells('td', row))}</tr>" for row in self.rows)
         table = f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>" if self.rows else ""
         note = f"<p>{escape(self.note)}</p>" if self.note else ""
         return f"<p><strong>{escape(self.title)}</strong></p>{table}{note}"
+
+    def _cells(self, tag: str, texts: Sequence[str]) -> Iterator[str]:
+        for text, side in zip(texts, self._sides, strict=True):
+            yield f'<{tag} style="text-align:{side}">{escape(text)}</{tag}>'
 
 
 def ai_models(line: str = "") -> Shown:
@@ -107,7 +122,7 @@ def ai_usage(line: str = "") -> Shown:
     found = _ask("summary")
     usage = found["usage"]
     if usage is None:
-        return Shown("Your use", (), (), found, "This gateway writes nothing down.")
+        return Shown("Your usage", (), (), found, "This gateway writes nothing down.")
     names = {"today": "today", "week": "this week", "month": "this month"}
     rows = [_sums(text, usage["periods"][name]["total"]) for name, text in names.items()]
     month = usage["periods"]["month"]
@@ -115,26 +130,33 @@ def ai_usage(line: str = "") -> Shown:
     rows += [
         _sums(f"this month, paid by {each['group']}", each) for each in month["by_group"] if each["group"]
     ]
-    return Shown("Your use", ("", "requests", "input tokens", "output tokens", "cost"), rows, found)
+    return Shown("Your usage", ("", "requests", "input tokens", "output tokens", "cost"), rows, found)
 
 
 def ai_limits(line: str = "") -> Shown:
-    """Show your limits: what is left of each, and when it is whole again."""
+    """Show your limits: what is left of each, and when it resets."""
     del line
     found = _ask("summary")
-    limits = [each for each in found["limits"] if not each["shadow"]]
+    limits = sorted(
+        (each for each in found["limits"] if not each["shadow"]),
+        key=lambda each: (each["is_budget"], _part(each) or 0),
+        reverse=True,
+    )
     rows = [
         (
             each["rule"],
-            _bar(each["used"], each["limit"]),
+            each["counts"],
+            _bar(_part(each)),
             f"{_amount(each, 'remaining')} of {_amount(each, 'limit')}{_unit(each)}",
             ", ".join(each["endpoints"] or ()) or "all models",
             _until(each["resets_at"]) if each["resets_at"] and each["resource"] != "concurrency" else "",
         )
         for each in limits
     ]
-    heads = ("limit", "used", "left", "for", "whole again")
-    return Shown("Your limits", heads, rows, found, "" if rows else "No limit counts for you here.")
+    heads = ("limit", "for", "used", "left", "on", "resets")
+    low = [each for each in limits if each["is_budget"] and (_part(each) or 0) >= _LOW]
+    note = " ".join(map(_warning, low)) if rows else "No limit counts for you here."
+    return Shown("Your limits", heads, rows, found, note)
 
 
 # Words
@@ -142,29 +164,34 @@ def ai_limits(line: str = "") -> Shown:
 
 def _sums(name: str, sums: Mapping[str, Any]) -> tuple[str, ...]:
     numbers = (f"{sums[each]:,}" for each in ("requests", "input_tokens", "output_tokens"))
-    return (name, *numbers, _money(sums["cost_usd"]))
+    return (
+        name,
+        *numbers,
+        "no price" if sums["unpriced"] and not sums["cost_usd"] else money_text(sums["cost_usd"]),
+    )
 
 
 def _price(price: Mapping[str, Any] | None) -> str:
     if price is None:
         return "unknown"
     rates = price["input_per_mtok"], price["output_per_mtok"]
-    more = f" and {_money(price['per_request'])} a request" if price["per_request"] else ""
-    return f"{_money(rates[0])} in, {_money(rates[1])} out{more}" if any(rates) else more[5:] or "free"
+    out = f", {_rate(rates[1])} out" if rates[1] else ""
+    more = f"{_rate(price['per_request'])} a request" if price["per_request"] else ""
+    return " and ".join(filter(None, (f"{_rate(rates[0])} in{out}" if any(rates) else "", more))) or "free"
 
 
-def _money(value: float | None) -> str:
-    if value is None:
-        return "unknown"
-    is_whole_cents = abs(value) >= 1 or round(value, 2) == round(value, 6)
-    return f"${value:,.2f}" if is_whole_cents else f"${value:.6f}".rstrip("0")
+def _rate(dollars: float) -> str:
+    """Write a price exactly, in cents at least."""
+    text = f"{Decimal(str(dollars)):,.9f}".rstrip("0")
+    whole, _, part = text.partition(".")
+    return f"${whole}.{part.ljust(2, '0')}"
 
 
 def _amount(limit: Mapping[str, Any], name: str) -> str:
     value = limit[name]
     if value is None:
         return "unknown"
-    return _money(value) if limit["resource"] == "cost_usd" else f"{value:,}"
+    return money_text(value) if limit["resource"] == "cost_usd" else f"{value:,}"
 
 
 def _unit(limit: Mapping[str, Any]) -> str:
@@ -173,12 +200,25 @@ def _unit(limit: Mapping[str, Any]) -> str:
     return f"{unit} {limit['window'] if resource == 'concurrency' else 'per ' + limit['window']}"
 
 
-def _bar(used: float | None, limit: float) -> str:
-    if used is None:
+def _part(limit: Mapping[str, Any]) -> float | None:
+    """Return which part of a limit is used, from 0 to 1; None where nobody can say."""
+    if limit["used"] is None:
+        return None
+    return min(1.0, limit["used"] / limit["limit"]) if limit["limit"] else 1.0
+
+
+def _bar(part: float | None) -> str:
+    if part is None:
         return "unknown"
-    part = min(1.0, used / limit) if limit else 1.0
     full = round(part * BAR)
-    return f"{'█' * full}{'░' * (BAR - full)} {part:.0%}"
+    return f"{'█' * full}{'░' * (BAR - full)}\N{NO-BREAK SPACE}{part:.0%}"
+
+
+def _warning(limit: Mapping[str, Any]) -> str:
+    part = _part(limit) or 0
+    what = "is used up" if part >= 1 else f"is used to {int(part * 100)}%"
+    when = f" and resets {_until(limit['resets_at'])}" if limit["resets_at"] else ""
+    return f"Your budget {limit['rule']} ({limit['counts']}) {what}{when}."
 
 
 def _until(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from decimal import ROUND_HALF_UP, Decimal
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -35,6 +36,25 @@ OPERATIONS = {
 def utcnow() -> datetime:
     """Return the time of day, aware, in UTC."""
     return datetime.now(timezone.utc)
+
+
+def money_text(dollars: Decimal | float | None) -> str:
+    """Write dollars for people: cents, and below a cent two digits that count.
+
+    `$1,234.50`, `$0.58`, `$0.0036`. Pages do the same (`money` of `parts.js`); what programs read is exact.
+    """
+    if dollars is None:
+        return "unknown"
+    size, sign = abs(Decimal(dollars)), "-" if dollars < 0 else ""
+    if 0 < size < _LEAST:
+        return f"{sign}<${_LEAST}"
+    if not size or size >= _CENTS_FROM:
+        return f"{sign}${size.quantize(_CENT, ROUND_HALF_UP):,f}"
+    digits = 1 - int(f"{size:.1e}".partition("e")[2])
+    return f"{sign}${size:.{digits}f}"
+
+
+_LEAST, _CENTS_FROM, _CENT = Decimal("0.000001"), Decimal("0.00995"), Decimal("0.01")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -179,13 +199,14 @@ class Wishes(NamedTuple):
     """What a caller says besides the request, in headers, as they wrote it; None for what is not there.
 
     `data_class` and `region` are what their data needs, `session` names a conversation, `priority` is
-    "interactive" or "batch".
+    "interactive" or "batch", `substitute` "never" where no other model may answer.
     """
 
     data_class: str | None = None
     region: str | None = None
     session: str | None = None
     priority: str | None = None
+    substitute: str | None = None
 
 
 class Usage(NamedTuple):

@@ -70,6 +70,13 @@ async def test_models_usage_and_limits(
             assert "4 of 4 requests at a time" in repr(limits)
             assert "30%" in repr(limits)
             assert limits.data["caller"]["name"] == "alice"
+            assert limits.note == ""
+            for _ in range(2):
+                assert (await gateway.chat()).status == 200
+            limits = await run(shell, "ai_limits")
+            assert "Your budget budget (each user) is used to 90% and resets " in limits.note
+            assert [row[0] for row in limits.rows] == ["daily", "budget", "at-once"]
+            assert '<td style="text-align:right">$1.80</td>' in (await run(shell, "ai_usage"))._repr_html_()
             monkeypatch.setenv("OPENAI_API_KEY", "t-nobody")
             with pytest.raises(notebook.GatewayError, match="answered 401"):
                 await asyncio.to_thread(notebook.ai_usage)

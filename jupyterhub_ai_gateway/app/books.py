@@ -41,12 +41,14 @@ LIMITS = "limits/"
 class Books:
     """The gate with its stores, the ledger with its database. Made from the first configuration.
 
+    `time_zone` is that of the start, as the ledger's days are in it.
     `overlays` are the endpoints' limits that staff set; `changed` is called when they are others.
     """
 
     def __init__(self, config: GatewayConfig, directory: Directory) -> None:
+        self.time_zone = config.time_zone
         zone = ZoneInfo(config.time_zone)
-        self._config = config
+        self._started, self._config = config, config
         self._directory = directory
         self.database = _database(config, zone)
         self.ledger = None if self.database is None else _ledger(config, self.database)
@@ -85,9 +87,9 @@ class Books:
     def use(self, config: GatewayConfig) -> None:
         """Take the policies of a new configuration; databases and stores stay those of the start."""
         for name in ("ledger", "store", "time_zone"):
-            if getattr(config, name) != getattr(self._config, name):
+            if getattr(config, name) != getattr(self._started, name):
                 log.warning("Configuration: %s is new, which counts after a restart", name)
-        book = _book(config, ZoneInfo(self._config.time_zone))
+        book = _book(config, ZoneInfo(self.time_zone))
         book.use_overrides(self.gate.book.overrides)
         book.use_groups(self._group_policies(config))
         self.gate.book = book

@@ -135,6 +135,7 @@ class Service:
         self._prober = Prober(self.client, self._tune)
         self._directory = Directory(self.resolver.client, hub.api_token)
         self.books = Books(config, self._directory)
+        self.books.gate.page = hub.public_url or hub.prefix
         self.books.changed = self._relay_limits
         self.keys = KeyKeeper(config.keys, self.resolver.rules, self.books.database)
         self.resolver.keys = self.keys.ring

@@ -365,8 +365,9 @@ class EndpointConfig:
     may fall below.
 
     `deployments` are where its model runs, one at least; `model` is the first one's. `retries` is how often
-    all of them are tried again, `fallbacks` are the endpoints that stand in for this one, `aliases` its
-    other names. `parameters` say what becomes of the fields that callers send.
+    all of them are tried again, `fallbacks` are the endpoints that stand in for this one when it fails,
+    `at_limit` those that do when a budget for it is used up, `aliases` its other names. `parameters` say
+    what becomes of the fields that callers send.
     """
 
     name: str
@@ -384,6 +385,7 @@ class EndpointConfig:
     order: Order = "weighted"
     retries: int = 0
     fallbacks: tuple[str, ...] = ()
+    at_limit: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
     mlflow: MlflowConfig = MlflowConfig()
     parameters: ParametersConfig | None = None

@@ -35,6 +35,7 @@ from .report import Block, Locate, Report
 from .routing import read_names, read_order, read_weight, read_whole
 from .secrets import Resolver
 from .settings import read_with_keys
+from .stand_ins import check_stand_ins, read_at_limit
 from .states import read_hook, read_maintenance, read_probe
 from .stores import read_keys, read_ledger, read_store
 from .tls import read_tls
@@ -139,7 +140,7 @@ class _Parser:
                 "endpoints",
                 "must list at least one endpoint, each with a name, an endpoint_type and a model",
             )
-        self._check_fallbacks(endpoints)
+        check_stand_ins(endpoints, self.report)
         check_splits(self.splits, {each.name: each for each in endpoints if each is not None}, self.report)
         ledger = read_ledger(block.get("ledger"), self.resolver, self.report)
         time_zone = read_time_zone(block)
@@ -164,17 +165,6 @@ class _Parser:
         self._check_pools(config)
         block.warn_unknown()
         return config
-
-    def _check_fallbacks(self, endpoints: Sequence[EndpointConfig | None]) -> None:
-        known = {each.name: each for each in endpoints if each is not None}
-        for each in known.values():
-            for index, name in enumerate(each.fallbacks):
-                path = f"{each.path}.fallbacks[{index}]"
-                other = known.get(name)
-                if other is None or other is each or other.is_pattern:
-                    self.report.error(path, f"{shown(name)} is no other endpoint{hint(name, known)}")
-                elif other.endpoint_type != each.endpoint_type:
-                    self.report.error(path, f"{shown(name)} is of another type, {other.endpoint_type}")
 
     def _check_pools(self, config: GatewayConfig) -> None:
         known = {pool.name for pool in config.pools}
@@ -227,6 +217,7 @@ class _Parser:
             order=read_order(block),
             retries=read_whole(block, "retries", 0, 0, 10),
             fallbacks=read_names(block, "fallbacks"),
+            at_limit=read_at_limit(block),
             aliases=self._aliases(block),
             mlflow=read_mlflow(block, self.mlflow),
             parameters=self._parameters(block, endpoint_type),

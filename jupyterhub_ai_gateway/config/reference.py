@@ -100,6 +100,13 @@ def _keys() -> str:
         ("retries", "", "How often all deployments are tried again after all have failed; 0 by default."),
         ("fallbacks", "", "Endpoints of the same type that stand in when all deployments have failed."),
         (
+            "at_limit.use",
+            "",
+            "An endpoint of the same type, or several, the first of which that can serves the requests for "
+            "which a [budget](../howto/courses-and-budgets.md#when-the-budget-is-used-up) has too little "
+            "left.",
+        ),
+        (
             "cluster",
             "",
             "The cluster of FIRST's paths `/resource_server/CLUSTER/FRAMEWORK/v1/…`, for all deployments.",

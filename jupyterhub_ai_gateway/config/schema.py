@@ -113,6 +113,13 @@ def _endpoint() -> Schema:
             "order": {"enum": [*ORDERS, None]},
             "retries": {"type": ["integer", "null"], "minimum": 0, "maximum": 10},
             "fallbacks": {"anyOf": [_NAMES, {"type": "null"}]},
+            "at_limit": {
+                "type": ["object", "null"],
+                "properties": {"use": _NAMES},
+                "required": ["use"],
+                "additionalProperties": False,
+                "description": "Who serves the requests for which a budget has too little left.",
+            },
             "aliases": {"anyOf": [_NAMES, {"type": "null"}]},
             **_PLACE,
             "limit": {"anyOf": [{"$ref": "#/$defs/limit"}, {"type": "null"}]},

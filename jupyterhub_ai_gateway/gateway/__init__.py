@@ -7,6 +7,8 @@ attempt      one of them: what is sent, what comes back
 stream       a streamed answer on its way out
 serving, answering   the request itself, and what its caller is told of it
 stored       responses that providers keep
+substitute   who serves it once a budget is used up
+parameters   what an endpoint's parameters make of it
 """
 
 from .call import ARRAY, EVENTS, Call, Headers, Reply, Running

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Sequence
 
 from ..config.model import DataRuleConfig
-from ..errors import Draining, Fault, Stopped
+from ..errors import Draining, Fault, LimitFault, Stopped
 from ..limits import Admission
 from .attempt import attempt
 from .attempts import try_each
 from .faults import CallerGone
 from .serving import Serving
+from .substitute import admit_instead
 
 
 async def serve(serving: Serving, data_rules: Sequence[DataRuleConfig]) -> None:
@@ -21,11 +22,14 @@ async def serve(serving: Serving, data_rules: Sequence[DataRuleConfig]) -> None:
         serving.headers.append((serving.dialect.id_header, serving.call.id))
     try:
         serving.state_needs(data_rules)
-        admission = serving.rooms.gate.admit(serving.demand())
-        if not isinstance(admission, Admission):
-            admission = await admission
+        try:
+            admission = serving.rooms.gate.admit(serving.demand())
+            if not isinstance(admission, Admission):
+                admission = await admission
+        except LimitFault as refused:
+            admission = await admit_instead(serving, refused, data_rules)
         serving.admission = admission
-        if admission.states:
+        if admission.states or serving.used_up is not None:
             serving.headers += serving.limit_headers(admission)
         serving.outcome.admitted = serving.rooms.clock()
         if serving.endpoint.has_choice or serving.pinned is not None:

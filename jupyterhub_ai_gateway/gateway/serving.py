@@ -11,11 +11,14 @@ from ..accounting import settle
 from ..config.model import DataRuleConfig
 from ..dialects.dialect import ANTHROPIC
 from ..dialects.needs import needs_of, prefix_of
-from ..errors import Fault, LimitFault, UpstreamFault
+from ..dialects.parameters import Told
+from ..errors import Fault, LimitFault, RequestFault, UpstreamFault
 from ..limits import Admission, Demand, Estimate
+from ..limits.headers import WARNING
 from ..metrics import Cell
 from ..passage import Passage
-from ..router.fit import Needs, demanded
+from ..router import Endpoint
+from ..router.fit import NOTHING, Needs, demanded
 from ..vocabulary import COUNTING, WITHOUT_OUTPUT, Wishes, utcnow
 from .answering import Answering
 from .call import Headers, Running
@@ -23,6 +26,8 @@ from .faults import answer_fault, log_upstream
 from .stream import Stream
 
 NO_WISHES = Wishes()
+NEVER = "never"
+CLAMPED = "x-ai-gateway-clamped-params"
 
 
 @dataclass(slots=True)
@@ -41,6 +46,10 @@ class Serving(Answering):
     key: bytes = b""
     pinned: str | None = None
     """The only deployment that can go on from the response before."""
+    asked_endpoint: str | None = None
+    """The endpoint that the caller asked for, where another one serves it in its place."""
+    used_up: str | None = None
+    """The rule for whose sake that is so."""
     is_stopped: bool = False
     """True once staff have stopped it."""
     task: asyncio.Task[None] | None = field(init=False, repr=False)
@@ -48,8 +57,9 @@ class Serving(Answering):
     def __post_init__(self) -> None:
         self.dialect = self.call.dialect
         self.task = asyncio.current_task()
-        if self.told is not None and self.told.clamped:
-            self.headers.append(("x-ai-gateway-clamped-params", ", ".join(self.told.clamped)))
+        if self.told is not None:
+            told, self.told = self.told, None
+            self.tell(told)
 
     def seen(self) -> Running:
         """Return what others may know of it."""
@@ -68,23 +78,51 @@ class Serving(Answering):
             passed_bytes=outcome.passed_bytes,
         )
 
-    def state_needs(self, rules: Sequence[DataRuleConfig]) -> None:
-        """Say what the request needs, where that may leave a deployment out; a fault when it does all."""
+    def state_needs(self, rules: Sequence[DataRuleConfig], kept: Needs | None = None) -> None:
+        """Say what the request needs, where that may leave a deployment out; a fault when it does all.
+
+        `kept` is what its data needs besides, whichever endpoint serves it.
+        """
         endpoint, wishes = self.endpoint, self.call.wishes
         is_plain = not (endpoint.is_choosy or endpoint.may_close or endpoint.is_sticky)
-        if is_plain and wishes is None and not rules:
+        if is_plain and wishes is None and not rules and kept is None:
             return
         if endpoint.is_sticky:
             self.key = self._session_key(wishes)
         wishes = wishes or NO_WISHES
+        if wishes.substitute not in (None, NEVER):
+            raise RequestFault(
+                f"The header x-ai-gateway-substitute must be {NEVER}, or be left out.",
+                param="x-ai-gateway-substitute",
+            )
         needs = demanded(
             rules, self.caller, endpoint.name, data_class=wishes.data_class, region=wishes.region
         )
+        if kept is not None:
+            needs = needs.at_least(kept.data_class)._replace(regions=(*needs.regions, *kept.regions))
         if endpoint.is_choosy:
             tokens = self.rooms.gate.estimator.input_tokens(endpoint.name, self.call.body)
             needs = needs._replace(capabilities=needs_of(self.asked), tokens=tokens)
         self.needs = needs
         endpoint.route(self.call.operation, 0.0, random, needs)
+
+    def turn_to(self, endpoint: Endpoint, rules: Sequence[DataRuleConfig]) -> None:
+        """Let another endpoint serve it; a fault where none of its deployments can.
+
+        What the data needed stays, and is no less than the class of the endpoint before.
+        """
+        needs = (self.needs or NOTHING).at_least(self.endpoint.data_class)
+        self.endpoint, self.needs, self.key = endpoint, None, b""
+        self.state_needs(rules, needs)
+
+    def tell(self, told: Told) -> None:
+        """Say what an endpoint's parameters have changed, besides what was said before."""
+        if self.told is not None:
+            told = Told((*self.told.dropped, *told.dropped), (*self.told.clamped, *told.clamped))
+        self.told = told
+        self.headers = [each for each in self.headers if each[0] != CLAMPED]
+        if told.clamped:
+            self.headers.append((CLAMPED, ", ".join(dict.fromkeys(told.clamped))))
 
     def _session_key(self, wishes: Wishes | None) -> bytes:
         """Return what stays at one deployment: a caller's session, else how a conversation begins."""
@@ -123,7 +161,10 @@ class Serving(Answering):
         headers = admission.headers()
         if self.dialect is ANTHROPIC:
             headers += admission.anthropic_headers(utcnow())
-        return headers
+        if self.used_up is None:
+            return headers
+        low = [f"{self.used_up}: used up", *(text for name, text in headers if name == WARNING)]
+        return (*(each for each in headers if each[0] != WARNING), (WARNING, ", ".join(low)))
 
     def settle(self) -> Awaitable[None] | None:
         """Give back what was reserved, charge what was used, write it down: once, however it ended."""
@@ -134,6 +175,7 @@ class Serving(Answering):
             is_stream=self.asked.is_stream,
             caller=self.caller,
             endpoint=self.endpoint.name,
+            asked_endpoint=self.asked_endpoint,
             operation=self.call.operation,
             admission=self.admission,
             gate=self.rooms.gate,

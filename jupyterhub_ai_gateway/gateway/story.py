@@ -12,20 +12,19 @@ import logging
 from collections.abc import Awaitable
 
 from ..accounting import CALLER_LEFT, Outcome
-from ..dialects import gemini_request
 from ..dialects.dialect import DIALECT_OF
 from ..dialects.opening import Asked, open_request
-from ..dialects.parameters import Parameters, Told
-from ..errors import Draining, Fault, LimitsUnavailable, RequestFault
+from ..errors import Draining, Fault, LimitsUnavailable
 from ..limits import StoreUnavailable
 from ..router import Catalogue, Endpoint
 from ..router.catalogue import AtProvider
 from ..uploads import Holding
-from ..vocabulary import COUNT_CONTENT, GENERATE_CONTENT, Caller, Operation, Place
+from ..vocabulary import Caller, Operation, Place
 from . import stored
 from .admitted import serve
 from .call import Call, Reply, Running
 from .faults import answer_fault
+from .parameters import applied
 from .rooms import Rooms
 from .serving import Serving
 
@@ -62,7 +61,7 @@ class Gateway:
             asked = await _open(call)
             name = asked.asked_model or self.catalogue.usual_name(call.operation, caller)
             endpoint = self._offer(call).endpoint(name, call.operation, caller)
-            told = None if endpoint.parameters is None else _apply(endpoint.parameters, call, asked)
+            told = None if endpoint.parameters is None else applied(endpoint.parameters, call, asked)
             owned, pinned = stored.keeping(rooms, endpoint, call, caller, asked)
             if rooms.ledger is not None and not rooms.ledger.is_open:
                 raise _no_ledger()
@@ -160,18 +159,6 @@ class Gateway:
     async def name(self, call: Call) -> Caller:
         """Name the caller, whatever they may do; `AuthFault` for one whom the Hub does not know."""
         return call.caller or await self._rooms.resolver.resolve(call.token)
-
-
-def _apply(parameters: Parameters, call: Call, asked: Asked) -> Told:
-    """Change what is asked as the endpoint's parameters say."""
-    if call.upload is not None:
-        text = "The operator of this gateway has set this model's parameters, which a form would pass by. "
-        raise RequestFault(text + "Send JSON.", slug="unsupported_content_type", status=415)
-    if asked.format.operation in (GENERATE_CONTENT, COUNT_CONTENT):
-        asked.fields, told = gemini_request.apply(parameters, asked.fields)
-    else:
-        asked.fields, told = parameters.apply(asked.fields)
-    return told
 
 
 async def _open(call: Call) -> Asked:

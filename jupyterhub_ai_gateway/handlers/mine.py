@@ -39,6 +39,7 @@ class SummaryHandler(AccountHandler):
         endpoints = self.gateway.catalogue.open_to(caller)
         answer: dict[str, Any] = {
             "caller": {"name": caller.name, "kind": caller.kind, "groups": sorted(caller.groups)},
+            "time_zone": self.accounts.time_zone,
             "limits": await limits_of(gate, caller, endpoints),
             "usage": None,
         }
@@ -108,7 +109,10 @@ class MyModelsHandler(AccountHandler):
         self.write_json(
             {
                 "models": [
-                    model_of(endpoint, created, now, self._rules)
+                    {
+                        **model_of(endpoint, created, now, self._rules),
+                        "instead": [each.name for each in endpoint.instead_for(self.caller)],
+                    }
                     for endpoint in self.gateway.catalogue.open_to(self.caller)
                 ]
             }

@@ -112,7 +112,7 @@ PATHS = (
         "Today, this week, this month",
         "Your use of the last days by model and by who pays, and where each of your limits stands.",
         (),
-        thing("caller limits", caller=_ANYTHING, limits=_LIST, usage=_ANYTHING),
+        thing("caller limits", caller=_ANYTHING, time_zone=STRING, limits=_LIST, usage=_ANYTHING),
     ),
     UsagePath(
         "get",
@@ -120,7 +120,8 @@ PATHS = (
         "listMyModels",
         ACCESS,
         "Models, with state and price",
-        "The models that you may use: their cards, how they fare, what they cost, and which rules count.",
+        "The models that you may use: their cards, how they fare, what they cost, which rules count, and "
+        "who answers `instead` when a budget is used up.",
         (),
         thing("models", models=_LIST),
     ),

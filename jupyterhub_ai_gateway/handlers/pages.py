@@ -1,7 +1,7 @@
 """What a browser opens: the pages, their assets, and the document behind the documentation.
 
 What the pages show they ask of the API themselves, so nobody waits for a page. Settings of the application
-that are read: `site`, `look`, and by the pages themselves `hub_auth` (see `login`).
+that are read: `site`, `look`, `accounts`, and by the pages themselves `hub_auth` (see `login`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from .login import PageHandler, accepts_html
 from .look import Look, content_security_policy
 from .openapi import OAuthUrls, document
 from .ops import OpsHandler
+from .usage import Accounts
 
 STATIC = Path(__file__).parent / "static"
 CONTENT_SECURITY_POLICY = content_security_policy("/hub/")
@@ -98,6 +99,7 @@ class HubPage(PageHandler):
                 site=site,
                 asset=site.asset_url,
                 xsrf=self.xsrf_token.decode(),
+                time_zone=self._time_zone(),
                 page=self.page,
                 script=self.script,
                 is_admin=is_admin,
@@ -107,6 +109,11 @@ class HubPage(PageHandler):
                 operations=caller.operations,
             )
         )
+
+    def _time_zone(self) -> str:
+        """Name the time zone in which the ledger's days begin."""
+        accounts: Accounts | None = self.settings.get("accounts")
+        return "UTC" if accounts is None else accounts.time_zone
 
     @override
     def write_fault(self, fault: Fault) -> None:

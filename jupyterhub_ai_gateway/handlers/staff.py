@@ -188,6 +188,7 @@ def _endpoint(config: EndpointConfig) -> dict[str, Any]:
         "order": config.order,
         "retries": config.retries,
         "fallbacks": list(config.fallbacks),
+        "at_limit": list(config.at_limit),
         "deployments": [_deployment(each) for each in config.deployments],
     }
 

@@ -54,8 +54,12 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 class Accounts(Protocol):
-    """What the process keeps of limits and use. `database` is None where nothing is written down."""
+    """What the process keeps of limits and use. `database` is None where nothing is written down.
 
+    `time_zone` is where days, weeks and months begin.
+    """
+
+    time_zone: str
     gate: Gate
     ledger: Ledger | None
     database: Database | None
@@ -80,7 +84,8 @@ class AccountHandler(CallerHandler):
         """Return the ledger's; `NotFound` where there is none."""
         database = self.accounts.database
         if database is None:
-            raise NotFound("This gateway keeps no ledger, so it cannot say.", slug="no_ledger")
+            text = "This gateway keeps no ledger, so it cannot say who used what."
+            raise NotFound(text, slug="no_ledger")
         return database
 
     @override
@@ -267,7 +272,10 @@ async def used_of(gate: Gate, takes: Sequence[Take]) -> tuple[int | None, ...]:
 
 
 def limit_of(rule: QuotaRule, limit: int, used: int | None, resets_ms: int) -> dict[str, Any]:
-    """Describe where a rule stands; amounts of `cost_usd` in dollars, None what nobody can say."""
+    """Describe where a rule stands; amounts of `cost_usd` in dollars, None what nobody can say.
+
+    `is_budget` is true of what does not come back while somebody waits: money, and what counts for days.
+    """
 
     def amount(value: int | None) -> int | Decimal | None:
         return dollars(value) if rule.resource == "cost_usd" and value is not None else value
@@ -282,6 +290,7 @@ def limit_of(rule: QuotaRule, limit: int, used: int | None, resets_ms: int) -> d
         "used": amount(used),
         "remaining": amount(None if used is None else max(0, limit - used)),
         "resets_at": time_text(resets_ms) if resets_ms else None,
+        "is_budget": rule.is_long,
         "shadow": rule.is_soft,
     }
 
@@ -381,6 +390,7 @@ REQUEST_COLUMNS = (
         "refused_by",
     ),
     "shadow",
+    "asked_endpoint",
 )
 
 

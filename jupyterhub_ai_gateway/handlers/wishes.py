@@ -6,7 +6,10 @@ from tornado import httputil
 
 from ..vocabulary import Wishes
 
-NAMES = ("x-ai-gateway-data-class", "x-ai-gateway-region", "x-session-id", "x-ai-gateway-priority")
+NAMES = (
+    *("x-ai-gateway-data-class", "x-ai-gateway-region", "x-session-id", "x-ai-gateway-priority"),
+    "x-ai-gateway-substitute",
+)
 _MARKS = ("x-ai-gateway-", "x-session-id")
 
 

@@ -13,12 +13,13 @@ from .base import Store, StoreUnavailable
 from .bucket import Rule, Verdict
 from .counters import CounterStore, Reserved, Take
 from .estimate import Estimator
-from .gate import Demand, Gate
+from .gate import BUDGET_USED_UP, Demand, Gate
 from .memory import MemoryStore
 from .memory_counters import MemoryCounters
 from .rules import Override, QuotaRule, RuleBook
 
 __all__ = [
+    "BUDGET_USED_UP",
     "Admission",
     "CounterStore",
     "Demand",

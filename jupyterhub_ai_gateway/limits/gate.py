@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, tzinfo
 from typing import NamedTuple
 
 from ..config import LimitConfig
@@ -26,6 +27,8 @@ from .rules import QuotaRule, RuleBook
 log = logging.getLogger(__name__)
 
 MAX_RULES = 4096
+BUDGET_USED_UP = "insufficient_quota"
+"""How a fault is called that waiting is no help for: too little is left of money, or of days."""
 LONG_WAIT_S = 60.0
 """From here on the SDKs had better not wait and try again by themselves."""
 _COMPLAINT_EVERY_S = 60.0
@@ -76,6 +79,8 @@ class Gate:
         self.book = book
         self.estimator = Estimator()
         self.now_ms = now_ms
+        self.page = ""
+        """Where a person sees their limits, for those who are told that one is used up."""
         self.failures = 0
         """How often a store did not answer."""
         self._clock = clock
@@ -139,7 +144,7 @@ class Gate:
     def _reserved(self, demand: Demand, plan: _Plan, reserved: Reserved) -> Admission:
         states = _states(plan, reserved)
         if reserved.refused is not None:
-            raise _refusal(demand, plan, reserved, states)
+            raise _refusal(plan, reserved, states, self.page, self.book.zone)
         shadow: list[str] = []
         hard = states
         if any(rule.is_soft for rule in plan.rules):
@@ -290,7 +295,9 @@ def _states(plan: _Plan, reserved: Reserved) -> list[State]:
     return states
 
 
-def _refusal(demand: Demand, plan: _Plan, reserved: Reserved, states: Sequence[State]) -> LimitFault:
+def _refusal(
+    plan: _Plan, reserved: Reserved, states: Sequence[State], page: str, zone: tzinfo
+) -> LimitFault:
     """Say which rule refused, what is left of the others, and when to come back."""
     index = reserved.refused or 0
     rule, take, state = plan.rules[index], plan.takes[index], states[index]
@@ -302,21 +309,36 @@ def _refusal(demand: Demand, plan: _Plan, reserved: Reserved, states: Sequence[S
     )
     if rule.resource not in ("requests", "concurrency"):
         text += f", and this request needs about {amount_text(rule.resource, take.amount)}"
-    text += f". Try again in {wait_text(wait_s)}." if wait_s is not None else ". Waiting will not help."
+    back = None if wait_s is None else datetime.fromtimestamp(plan.now_ms / 1000 + wait_s, zone)
+    text += f". {_when(wait_s, back if rule.is_long else None)}"
     others = [each for each in states if each is not state]
     if others:
         text += f" Left of the others: {'; '.join(map(_left, others))}."
+    more: dict[str, object] = {
+        "rule": rule.name,
+        "left": {each.name: {each.resource: each.remaining} for each in states},
+    }
+    if rule.is_long:
+        more["resets_at"] = None if back is None else back.isoformat(timespec="seconds")
+        if page:
+            text += f" Your limits: {page}"
+            more["page"] = page
     return LimitFault(
         text,
-        slug="insufficient_quota" if rule.is_long else "rate_limit_exceeded",
+        slug=BUDGET_USED_UP if rule.is_long else "rate_limit_exceeded",
         kind="insufficient_quota" if rule.is_long else _KINDS.get(rule.resource, "tokens"),
         retry_after_s=wait_s,
-        headers=(*limit_headers(states), *_no_retry(wait_s)),
-        more={
-            "rule": rule.name,
-            "left": {each.name: {each.resource: each.remaining} for each in states},
-        },
+        headers=(*limit_headers(states), *_no_retry(None if rule.is_long else wait_s)),
+        more=more,
     )
+
+
+def _when(wait_s: float | None, back: datetime | None) -> str:
+    """Say when to come back; of what takes days also the day."""
+    if wait_s is None:
+        return "Waiting will not help."
+    day = "" if back is None else f", on {back:%Y-%m-%d at %H:%M} {back.tzname()}"
+    return f"Try again in {wait_text(wait_s)}{day}."
 
 
 _KINDS = {"requests": "requests", "concurrency": "requests"}

@@ -16,10 +16,13 @@ from decimal import Decimal
 from math import ceil
 from typing import NamedTuple
 
+from ..vocabulary import money_text
+
 Headers = tuple[tuple[str, str], ...]
 
 REQUESTS = ("requests",)
 TOKENS = ("tokens", "input_tokens", "output_tokens")
+WARNING = "x-ai-gateway-budget-warning"
 WARNED_FROM = 0.8
 """The part of a long rule that may be used before the caller is told that it is running out."""
 _UNWARNED = 1 - WARNED_FROM
@@ -77,7 +80,7 @@ def limit_headers(states: Sequence[State]) -> Headers:
     for kind in by_kind:
         headers += _openai(kind, by_kind[kind])
     if low:
-        headers.append(("x-ai-gateway-budget-warning", ", ".join(low)))
+        headers.append((WARNING, ", ".join(low)))
     return tuple(headers)
 
 
@@ -118,11 +121,9 @@ def _anthropic(kind: str, state: State | None, now: datetime) -> Headers:
 
 
 def amount_text(resource: str, amount: int) -> str:
-    """Write an amount of a resource for people: `1,000 tokens`, `2.50 dollars`, `1 request`."""
+    """Write an amount of a resource for people: `1,000 tokens`, `$2.50`, `1 request`."""
     if resource == "cost_usd":
-        dollars = (Decimal(amount) / 10**9).quantize(Decimal("0.01"))
-        exact = Decimal(amount) / 10**9
-        return f"{dollars if dollars == exact else exact.normalize():f} dollars"
+        return money_text(Decimal(amount) / 10**9)
     word = {"concurrency": "request"}.get(resource, resource.removesuffix("s")).replace("_", " ")
     return f"{amount:,} {word}{'' if amount == 1 else 's'}"
 

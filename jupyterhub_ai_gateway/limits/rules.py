@@ -125,6 +125,11 @@ class RuleBook:
         return not self._own and not self._groups
 
     @property
+    def zone(self) -> tzinfo:
+        """Return the time zone of the calendar's windows."""
+        return self._zone
+
+    @property
     def names_roles(self) -> bool:
         """Say whether a policy is for a role of the Hub."""
         return any(policy.scope.roles for policy in self._own)

@@ -153,8 +153,8 @@ class Endpoint:
     """What callers name as `model`. `scope` is the full name of the one that it needs besides the usual.
 
     `operation` is the one of its type; `cells` count each that it serves, at its first deployment.
-    `fallbacks` stand in for it. With `is_federated` deployments that run come before those that would
-    have to be started.
+    `fallbacks` stand in for it when it fails, those of `at_limit` when a budget is used up. With
+    `is_federated` deployments that run come before those that would have to be started.
     """
 
     name: str
@@ -170,6 +170,7 @@ class Endpoint:
     aliases: tuple[str, ...] = ()
     mlflow: MlflowConfig = field(default_factory=MlflowConfig)
     fallbacks: list[Endpoint] = field(default_factory=list)
+    at_limit: list[Endpoint] = field(default_factory=list)
     budget: RetryBudget = field(default_factory=RetryBudget)
     parameters: Parameters | None = None
     data_class: DataClass | None = None
@@ -251,6 +252,10 @@ class Endpoint:
             else:
                 left_out.append((each.name if own is self else f"{own.name}/{each.name}", reason))
         return fitting
+
+    def instead_for(self, caller: Caller) -> list[Endpoint]:
+        """Return those that serve a caller once a budget for this one is used up."""
+        return [each for each in self.at_limit if each.is_open_to(caller)]
 
     def is_open_to(self, caller: Caller) -> bool:
         """Say whether this caller may use it."""
@@ -457,7 +462,7 @@ def _placed(place: Place) -> Callable[[Endpoint], Endpoint | None]:
             return replace(endpoint, is_federated=True)
         own = tuple(each for each in endpoint.deployments if each.place == place)
         cells = {operation: cell for each in reversed(own) for operation, cell in each.cells.items()}
-        return replace(endpoint, deployments=own, cells=cells, fallbacks=[]) if own else None
+        return replace(endpoint, deployments=own, cells=cells, fallbacks=[], at_limit=[]) if own else None
 
     return view
 
@@ -481,7 +486,7 @@ class AtProvider:
                     by_model.setdefault(own.provider.model_name or endpoint.name, []).append(own)
                     self.operations |= own.provider.speaks(endpoint.operation.endpoint_type)
             for model, deployments in by_model.items():
-                here = replace(endpoint, deployments=tuple(deployments), fallbacks=[])
+                here = replace(endpoint, deployments=tuple(deployments), fallbacks=[], at_limit=[])
                 self._models.setdefault(model, []).append(here)
                 named.update((each, here) for each in (endpoint.name, *endpoint.aliases))
         self._own = list(self._models)
@@ -542,6 +547,7 @@ def build(
     endpoints = {each.name: builder.endpoint(each) for each in overlaid}
     for each in overlaid:
         endpoints[each.name].fallbacks.extend(endpoints[name] for name in each.fallbacks)
+        endpoints[each.name].at_limit.extend(endpoints[name] for name in each.at_limit)
     healths.keep_only(
         {
             (each.name, name)

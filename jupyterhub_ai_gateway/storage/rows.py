@@ -16,6 +16,7 @@ class RequestRow(msgspec.Struct, gc=False):
     `caller` is such as `user:alice`, `server` their notebook server ("" is the default one, None none),
     `charged_group` the group whose course or grant pays. `outcome` is `ok` or an error's code, `rules` the
     names of the rules that were asked, `refused_by` the one that said no, `shadow` those that would have.
+    `asked_endpoint` is what the caller asked for, where `endpoint` served it in its place.
     `price_source` says whose price it was. `wait_ms` is how long it waited here, `upstream_ms` how long
     for the providers.
     """
@@ -54,6 +55,7 @@ class RequestRow(msgspec.Struct, gc=False):
     rules: str | None = None
     refused_by: str | None = None
     shadow: str | None = None
+    asked_endpoint: str | None = None
 
 
 class AttemptRow(msgspec.Struct, gc=False):

@@ -64,6 +64,7 @@ request = Table(
     Column("rules", Text),
     Column("refused_by", Text),
     Column("shadow", Text),
+    Column("asked_endpoint", Text),
     Index("ai_gateway_request_at", "at_ms"),
     Index("ai_gateway_request_caller", "caller", "at_ms"),
     Index(

@@ -58,6 +58,15 @@ def is_too_wide(browser: Browser) -> bool:
     return bool(browser.driver.execute_script(script))
 
 
+def cut_tables(browser: Browser) -> list[str]:
+    """Return the names of the tables of which a part is out of sight, until somebody scrolls sideways."""
+    script = """return [...document.querySelectorAll(".sheet")]
+      .filter((each) => each.offsetParent && each.scrollWidth > each.clientWidth + 1)
+      .map((each) => each.getAttribute("aria-label"))"""
+    found: list[str] = browser.driver.execute_script(script)
+    return found
+
+
 def keep(browser: Browser, name: str) -> None:
     """Keep a picture of the whole page where somebody asked for them."""
     if folder := os.environ.get("SCREENSHOTS"):

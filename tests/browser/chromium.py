@@ -31,6 +31,8 @@ class Browser:
 
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
+        self.excused = ["favicon"]
+        """Parts of what the console may say: Chromium says so of every answer that is an error."""
 
     def open(self, url: str) -> None:
         self.driver.get(url)
@@ -83,6 +85,12 @@ class Browser:
     def console(self) -> list[str]:
         """Return what the console says since the last time, violations of the policy included."""
         return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def assert_quiet(self, host: str) -> None:
+        """Nothing was said in the console since the last time, and no other host was asked."""
+        said = [line for line in self.console() if not any(part in line for part in self.excused)]
+        assert said == []
+        assert self.hosts() <= {host}
 
     def hosts(self) -> set[str]:
         """Return every host that a request went to since the last time."""

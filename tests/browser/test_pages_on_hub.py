@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import signal
 import struct
 import subprocess
 import zlib
@@ -17,7 +18,7 @@ import pytest
 import requests
 from fakes.anthropic import TEXT, Claude
 from fakes.upstream import FakeUpstream, Gate, Reply, chat_chunk, chat_completion
-from integration.gateway import running_gateway
+from integration.gateway import RunningGateway, running_gateway
 from integration.hub import GatewayHub, start_gateway_hub
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -72,6 +73,7 @@ CONFIG = {
         {"name": "at-once", "resource": "concurrency", "limit": 8},
     ],
 }
+PROVIDERS: dict[str, FakeUpstream] = {}
 USAGE = {"prompt_tokens": 200, "completion_tokens": 100, "total_tokens": 300}
 
 
@@ -125,8 +127,8 @@ def write_history(url: str) -> None:
                 outcome="ok" if number % 17 else "insufficient_quota",
                 charged_group=["physics-101", "physics-101", None, HOSTILE_GROUP][number % 4],
                 provider="openai",
-                sent_model="gpt-4o-mini",
-                answered_model="gpt-4o-mini",
+                sent_model=HOSTILE if who == HOSTILE else "gpt-4o-mini",
+                answered_model=HOSTILE if who == HOSTILE else "gpt-4o-mini",
                 attempts=1,
                 input_tokens=150 + number,
                 output_tokens=40 + number % 90,
@@ -145,7 +147,13 @@ def write_history(url: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def up(hub: GatewayHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeUpstream]:
+def up(gateway: RunningGateway) -> FakeUpstream:
+    """Return the provider behind the gateway."""
+    return PROVIDERS[gateway.url]
+
+
+@pytest.fixture(scope="module")
+def gateway(hub: GatewayHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningGateway]:
     """Run the gateway over a ledger with a history, and a provider behind it."""
     folder = tmp_path_factory.mktemp("gateway")
     url = f"sqlite:///{folder}/ledger.sqlite"
@@ -154,10 +162,11 @@ def up(hub: GatewayHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fa
         claude.always(Claude(KEY))
         provider.always(Reply.json({**chat_completion("Hi"), "usage": USAGE, "model": "gpt-4o-mini"}))
         config = {**CONFIG, "ledger": {"url": url, "flush_s": 0.05}}
-        with running_gateway(hub, folder, endpoints(provider, claude), config=config):
+        with running_gateway(hub, folder, endpoints(provider, claude), config=config) as started:
             for name in ("alice", "alice", "alice", "carol"):
                 assert ask(hub, name).status_code == 200
-            yield provider
+            PROVIDERS[started.url] = provider
+            yield started
 
 
 def ask(hub: GatewayHub, name: str, model: str = "chat", **more: Any) -> requests.Response:
@@ -206,8 +215,7 @@ def person(
 
     yield open_page
     for browser in used:
-        assert [line for line in browser.console() if "favicon" not in line] == []
-        assert browser.hosts() <= {hub.hub.url.split("/")[2]}
+        browser.assert_quiet(hub.hub.url.split("/")[2])
         assert "owned" not in browser.driver.title
         wide(browser)
 
@@ -394,6 +402,7 @@ def test_a_person_sees_what_is_left_and_has_a_request_explained(person: Any) -> 
     limits = browser.text("#limits")
     assert "of $4.00 per month left" in limits
     assert "of 8 requests at a time left" in limits
+    assert "Resets in" in limits
     assert len(all_of(browser, "#chart g.day")) == 30
     browser.choose("#by", "Course or group")
     browser.wait_text("#chart .legend", "physics-101")
@@ -514,7 +523,7 @@ def test_an_image_is_for_models_that_take_one(person: Any) -> None:
     browser.wait_text("#about", "per million tokens")
     assert not browser.driver.find_element(By.ID, "image-label").is_displayed()
     browser.choose("#model", "chat")  # of which nobody says
-    browser.wait_text("#about", "Nobody says whether it takes images.")
+    browser.wait_text("#about", "Whether it takes images is not known.")
     assert browser.driver.find_element(By.ID, "image-label").is_displayed()
 
 
@@ -548,13 +557,11 @@ def test_staff_drill_down_and_export(person: Any, tmp_path: Path) -> None:
     names = all_of(browser, "#usage-rows tbody td:first-child")
     assert set(names) == {"physics-101", HOSTILE_GROUP, "no group: themselves"}
     browser.click("#usage-rows tbody button")
-    browser.wait_text("#chips", "Group that pays:")
+    browser.wait_text("#chips", "Course or group:")
     browser.wait_text("#usage-by-title", "By user")
     browser.choose("#f-by", "User")
     browser.click("#chips button")
-    browser._wait().until(
-        lambda _: f"user:{HOSTILE}" in all_of(browser, "#usage-rows tbody td:first-child")
-    )
+    browser._wait().until(lambda _: HOSTILE in all_of(browser, "#usage-rows tbody td:first-child"))
     keep(browser, "staff-users")
     browser.click("#usage-rows tbody button")
     browser.wait_text("#chips", "User:")
@@ -570,11 +577,51 @@ def test_staff_drill_down_and_export(person: Any, tmp_path: Path) -> None:
         assert len(file.read_text().splitlines()) > 10
 
 
+def test_staff_filter_by_time_model_and_provider(person: Any) -> None:
+    browser = person("admin", "staff")
+    browser.find("#usage-rows table")
+    whole = browser.text("#usage-total")
+    browser.choose("#f-by", "Model")
+    browser._wait().until(lambda _: "vectors" in all_of(browser, "#usage-rows tbody td:first-child"))
+    browser.type("#f-endpoint", "vectors")
+    browser.find("#f-endpoint").send_keys(Keys.ENTER)
+    browser.wait_text("#chips", "Model: vectors")
+    browser._wait().until(lambda _: all_of(browser, "#usage-rows tbody td:first-child") == ["vectors"])
+    assert browser.text("#usage-total") != whole
+    browser.choose("#f-by", "Day")
+    browser._wait().until(lambda _: len(all_of(browser, "#usage-rows tbody tr")) > 5)
+    browser.click("#usage-rows tbody button")  # a day becomes the time that is asked for
+    browser.wait_text("#usage-by-title", "By user")
+    since = browser.find("#f-since").get_attribute("value")
+    assert since == browser.find("#f-until").get_attribute("value")
+    assert len(all_of(browser, "#usage-chart g.day")) == 1
+    browser.type("#f-provider", "anthropic")
+    browser.find("#f-provider").send_keys(Keys.ENTER)
+    browser.wait_text("#usage-rows", "Nothing in this time.")
+    assert "Nothing was used in this day." in browser.text("#usage-chart")
+    browser.choose("#f-measure", "Requests")
+    browser.click("#chips button")  # without the model
+    browser.wait_text("#chips", "Provider: anthropic")
+
+
+def test_what_a_provider_calls_its_model_stays_text(person: Any) -> None:
+    browser = person("admin", "staff")
+    browser.find("#usage-rows table")
+    browser.type("#f-user", HOSTILE)
+    browser.find("#f-user").send_keys(Keys.ENTER)
+    browser.wait_text("#chips", "User:")
+    browser.choose("#f-by", "Provider’s model")
+    browser._wait().until(lambda _: HOSTILE in all_of(browser, "#usage-rows tbody td:first-child"))
+    browser.click("#usage-requests tbody button")
+    assert HOSTILE in browser.wait_text("dialog", "Route").partition("Tokens")[0]
+    assert browser.driver.find_elements(By.CSS_SELECTOR, "#main img, dialog img") == []
+
+
 def test_staff_give_somebody_more_and_take_it_back(person: Any, hub: GatewayHub) -> None:
-    for _ in range(2):
-        ask(hub, "carol")
+    for name in ("carol", "carol", "alice"):
+        ask(hub, name)
     browser = person("admin", "staff#limits")
-    assert "user:alice" in browser.wait_text("#near", "budget")
+    assert "alice" in browser.wait_text("#near", "budget")
     browser.click('[aria-label="Give more … to user:alice of budget"]')
     assert browser.find("dialog [name=who]").get_attribute("value") == "user:alice"
     browser.type("dialog [name=amount]", "20")
@@ -593,9 +640,9 @@ def test_staff_give_somebody_more_and_take_it_back(person: Any, hub: GatewayHub)
     browser.click("#overrides button")
     browser.wait_text("#overrides", "None counts now.")
     browser.click("#tab-audit")
-    audit = browser.wait_text("#staff-panel", "made an override")
-    assert "ended an override" in audit
-    assert "user:admin" in audit
+    audit = browser.wait_text("#staff-panel", "Made an override")
+    assert "Ended an override" in audit
+    assert "admin" in audit
 
 
 def test_staff_stop_a_request(person: Any, hub: GatewayHub, up: FakeUpstream) -> None:
@@ -611,7 +658,7 @@ def test_staff_stop_a_request(person: Any, hub: GatewayHub, up: FakeUpstream) ->
     lines = response.iter_lines()
     assert b"Once" in next(lines)
     browser = person("admin", "staff#inflight")
-    assert "user:carol" in browser.wait_text("#inflight", "carol")
+    assert "chat" in browser.wait_text("#inflight", "carol")
     assert "canary" not in browser.text("body")
     keep(browser, "staff-inflight-one")
     browser.click("#inflight button")
@@ -660,13 +707,13 @@ def test_staff_see_which_model_rests_and_why(person: Any, hub: GatewayHub, up: F
 def test_an_instructor_sees_the_own_groups_alone(person: Any) -> None:
     browser = person("ira", "staff")
     browser.find("#usage-rows table")
-    assert all_of(browser, "#tabs button") == ["Use", "Limits"]
+    assert all_of(browser, "#tabs button") == ["Usage", "Limits"]
     assert all_of(browser, "#f-group option") == ["physics-101"]
-    assert set(all_of(browser, "#usage-rows tbody td:first-child")) == {"user:alice", "user:carol"}
+    assert set(all_of(browser, "#usage-rows tbody td:first-child")) == {"alice", "carol"}
     assert HOSTILE_GROUP not in browser.text("body")
     browser.click("#tab-limits")
     browser.find("#near > *")
-    assert "user:bob" not in browser.text("body")
+    assert "bob" not in browser.text("body")
 
 
 def test_a_person_is_not_shown_what_is_for_staff(person: Any) -> None:
@@ -698,3 +745,34 @@ def test_pages_are_walked_by_keys(person: Any) -> None:
     assert browser.driver.switch_to.active_element.get_attribute("id") == "tab-magic"
     browser.driver.switch_to.active_element.send_keys(Keys.END)
     assert browser.driver.switch_to.active_element.get_attribute("id") == "tab-opencode"
+
+
+def test_staff_see_why_a_configuration_is_not_in_use(
+    person: Any, hub: GatewayHub, up: FakeUpstream, gateway: RunningGateway
+) -> None:
+    file = gateway.log.with_name("gateway.yaml")
+    good = file.read_text()
+    browser = person("admin", "staff#configuration")
+    assert "The newest file is in use" in browser.wait_text("#staff-panel", "In use since")
+
+    def shown_after(text: str, part: str) -> str:
+        file.write_text(text)
+        gateway.process.send_signal(signal.SIGHUP)
+
+        def look(_: Any) -> str | bool:
+            browser.click("#tab-keys")
+            browser.wait_text("#staff-panel", "Gateway keys")
+            browser.click("#tab-configuration")
+            seen = browser.wait_text("#staff-panel", "In use since")
+            return seen if part in seen else False
+
+        return str(browser._wait().until(look))
+
+    wrong = json.loads(good)
+    wrong["endpoints"][0]["endpoint_type"] = HOSTILE
+    seen = shown_after(json.dumps(wrong), "The newest file is not in use")
+    assert "endpoints[0].endpoint_type" in seen
+    assert "Refused\nonce" in seen
+    assert browser.driver.find_elements(By.CSS_SELECTOR, "#staff-panel img") == []
+    keep(browser, "staff-configuration-refused")
+    assert "The newest file is in use" in shown_after(good, "The newest file is in use")

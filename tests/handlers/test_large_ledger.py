@@ -101,15 +101,15 @@ def plans(gateway: Served) -> Iterator[list[str]]:
 async def test_a_persons_pages_ask_little_and_by_their_own_index(ledger: str) -> None:
     async with running(ledger) as gateway:
         with plans(gateway) as found:
-            summary = (await gateway.ask("GET", "api/summary", token="t-u7")).json
-            latest = (await gateway.ask("GET", "api/requests?limit=15", token="t-u7")).json
-            await gateway.ask("GET", "api/models", token="t-u7")
-            use = (await gateway.ask("GET", "api/usage?by=day,endpoint", token="t-u7")).json
+            paths = ("summary", "requests?limit=15", "models", "usage?by=day,endpoint")
+            answers = [await gateway.ask("GET", f"api/{path}", token="t-u7") for path in paths]
+            summary, latest, _, use = (each.json for each in answers)
         assert len(found) == 4, found
         assert all("USING INDEX" in plan and "caller=?" in plan for plan in found), found
         assert 0 < len(summary["usage"]["days"]) <= SHOWN_DAYS * len(MODELS)
         assert summary["usage"]["periods"]["month"]["total"]["requests"] > 0
         assert len(latest["requests"]) == 15
+        assert max(len(each.body) for each in answers) < 32 * 1024
         assert 0 < len(use["usage"]) <= 31 * len(MODELS)
 
 

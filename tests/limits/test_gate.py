@@ -531,8 +531,8 @@ def test_waits_are_written_for_people(seconds: float, text: str) -> None:
         ("requests", 1, "1 request"),
         ("tokens", 100_000, "100,000 tokens"),
         ("input_tokens", 2, "2 input tokens"),
-        ("cost_usd", 2_500_000_000, "2.50 dollars"),
-        ("cost_usd", 1_234_000, "0.001234 dollars"),
+        ("cost_usd", 2_500_000_000, "$2.50"),
+        ("cost_usd", 1_234_000, "$0.0012"),
         ("concurrency", 3, "3 requests"),
     ],
 )

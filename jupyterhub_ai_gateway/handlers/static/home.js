@@ -1,6 +1,6 @@
 // The first page: models, how to call them, what was used and what is left, and the latest requests.
 
-import { ask, at, BASE_URL, daysBetween, h, HUB_URL, limitCard, money, note, PREFIX, requestTable, RESOURCES, SERVICE, snippet, stackedBars, stateTag, sums, SUMS, table, tabs, tag, whole } from "./parts.js";
+import { amount, ask, at, BASE_URL, budgetWords, daysBetween, dayText, h, HUB_URL, limitCards, measureOf, money, NAME, note, PREFIX, price, requestTable, RESOURCES, SERVICE, snippet, stackedBars, stateTag, sums, SUMS, table, tabs, tag, TIME, whole, zoneNote } from "./parts.js";
 import { scopesFor, snippetsOf } from "./snippets.js";
 
 const TYPES = { "llm/v1/chat": "chat", "llm/v1/completions": "text completion", "llm/v1/embeddings": "embeddings", "llm/v1/images": "images", "llm/v1/speech": "speech", "llm/v1/transcriptions": "transcription", "llm/v1/moderations": "moderation", "llm/v1/rerank": "ranking" };
@@ -12,13 +12,13 @@ let summary = null;
 
 // ---------------------------------------------------------------- models
 
-function priceOf(price) {
-  if (!price) return "unknown";
+function priceOf(rates) {
+  if (!rates) return "unknown";
   const parts = [];
-  if (price.input_per_mtok || price.output_per_mtok)
-    parts.push(`${money(price.input_per_mtok)} in, ${money(price.output_per_mtok)} out, per million tokens`);
-  if (price.per_request) parts.push(`${money(price.per_request)} per request`);
-  if (price.per_second) parts.push(`${money(price.per_second)} per second`);
+  if (rates.input_per_mtok || rates.output_per_mtok)
+    parts.push(`${price(rates.input_per_mtok)} in${rates.output_per_mtok ? `, ${price(rates.output_per_mtok)} out` : ""}, per million tokens`);
+  if (rates.per_request) parts.push(`${price(rates.per_request)} per request`);
+  if (rates.per_second) parts.push(`${price(rates.per_second)} per second`);
   return parts.join("; ") || "free";
 }
 
@@ -33,19 +33,21 @@ function abilities(model) {
 function limitOf(model) {
   const own = model.limit ? [`${whole.format(model.limit.calls)} requests per ${model.limit.renewal_period}${model.limit.key === "endpoint" ? " for all together" : ""}`] : [];
   const ruled = (summary?.limits ?? []).filter((limit) => !limit.shadow && model.rules.includes(limit.rule));
-  return [...own, ...ruled.map((limit) => `${limit.resource === "cost_usd" ? money(limit.limit) : `${whole.format(limit.limit)} ${RESOURCES[limit.resource]}`}${limit.resource === "concurrency" ? "" : ` per ${limit.window}`}`)];
+  const texts = ruled.map((limit) => `${amount(limit.resource, limit.limit)}${limit.resource === "cost_usd" ? "" : ` ${RESOURCES[limit.resource]}`}${limit.resource === "concurrency" ? "" : ` per ${limit.window}`}`);
+  return [...new Set([...own, ...texts])]; // those of several courses are often alike
 }
 
 function modelCard(model) {
   const limits = limitOf(model);
   const pairs = [
-    ["Model", [model.model && model.model !== model.id ? `${model.model}, ` : "", `at ${model.owned_by}`]],
+    ["Provider", [model.owned_by, model.model && model.model !== model.id ? `, as ${model.model}` : ""]],
     ["Price", priceOf(model.price)],
     ...(model.data_class ? [["Data", `up to ${model.data_class}`]] : []),
     ...(model.context_length ? [["Context", `${whole.format(model.context_length)} tokens`]] : []),
     ...(model.regions ? [["Region", model.regions.join(", ")]] : []),
     ...(model.deprecation_date ? [["Ends", model.deprecation_date]] : []),
     ["Limits", limits.length ? limits.join("; ") : "none"],
+    ...(model.instead.length ? [["At limit", `then ${model.instead[0]} answers`]] : []),
     ...(model.aliases?.length ? [["Also called", model.aliases.join(", ")]] : []),
   ];
   const isChat = model.paths.includes("/v1/chat/completions");
@@ -115,28 +117,24 @@ const PERIODS = { today: "Today", week: "This week", month: "This month" };
 function showPeriods(periods) {
   at("periods").replaceChildren(...Object.entries(PERIODS).map(([key, text]) => {
     const { total } = periods[key];
-    return h("div", {}, h("dt", {}, text), h("dd", {}, money(total.cost_usd),
-      h("div", { class: "small" }, `${whole.format(total.requests)} ${total.requests === 1 ? "request" : "requests"}, ${whole.format(total.input_tokens + total.output_tokens)} tokens${total.unpriced ? `; ${total.unpriced} without a price` : ""}`)));
+    return h("div", {}, h("dt", {}, text), h("dd", {}, total.unpriced && !total.cost_usd ? "no price" : money(total.cost_usd),
+      h("div", { class: "small" }, `${whole.format(total.requests)} ${total.requests === 1 ? "request" : "requests"}, ${whole.format(total.input_tokens + total.output_tokens)} tokens${total.unpriced && total.cost_usd ? `; ${whole.format(total.unpriced)} without a price` : ""}`)));
   }));
-}
-
-function showLimits(limits) {
-  const shown = limits.filter((limit) => !limit.shadow);
-  at("limits").replaceChildren(...(shown.length ? shown.map(limitCard) : [note("No limit counts for you here.")]));
 }
 
 function showDays() {
   const { days: rows, today } = summary.usage;
   const first = new Date(Date.parse(today) - 29 * 86_400_000).toISOString().slice(0, 10);
+  const shown = rows.filter((row) => row.day >= first);
   const by = at("by").value;
-  stackedBars(at("chart"), { rows, days: daysBetween(first, today), by, measure: at("measure").value, none: by === "group" ? "no group: yourself" : "—" });
+  stackedBars(at("chart"), { rows: shown, days: daysBetween(first, today), by, measure: at("measure").value, none: by === "group" ? "no group: yourself" : "—" });
   const heads = [["Day"], ["Model"], ["Charged to"], ...SUMS];
-  const lines = rows.filter((row) => row.day >= first).reverse().map((row) => [[row.day], [row.endpoint], [row.group ?? "yourself"], ...sums(row)]);
+  const lines = [...shown].reverse().map((row) => [[dayText(row.day), TIME], [row.endpoint, NAME], [row.group ?? "yourself", NAME], ...sums(row)]);
   at("by-day").replaceChildren(lines.length ? table(heads, lines, "Use by day, model and group") : note("Nothing yet."));
 }
 
 function showMonth(month) {
-  const grouped = (rows, head, name, none) => rows.length ? table([[head], ...SUMS], rows.map((row) => [[row[name] ?? none], ...sums(row)]), `This month by ${head.toLowerCase()}`) : note("Nothing yet.");
+  const grouped = (rows, head, name, none) => rows.length ? table([[head], ...SUMS], rows.map((row) => [[row[name] ?? none, NAME], ...sums(row)]), `This month by ${head.toLowerCase()}`) : note("Nothing yet.");
   at("by-model").replaceChildren(grouped(month.by_model, "Model", "endpoint", "—"));
   at("by-group").replaceChildren(grouped(month.by_group, "Charged to", "group", "yourself"));
 }
@@ -147,19 +145,27 @@ async function main() {
     models = found.models;
     summary = mine;
     const latest = mine.usage ? await ask("requests?limit=15") : { requests: [] };
-    showLimits(mine.limits);
+    at("limits").replaceChildren(...limitCards(mine.limits));
+    const words = budgetWords(mine.limits, models);
+    at("budgets").hidden = !words.length;
+    at("budgets").replaceChildren(...words.map((text) => h("p", {}, text)));
     at("models").replaceChildren(...(models.length ? models.map(modelCard) : [note("There is no model for you here. Ask those who look after the Hub for access.")]));
     at("model").replaceChildren(...models.map((model) => h("option", { value: model.id }, model.id)));
     at("call").hidden = !models.length;
     at("found").hidden = false;
     if (models.length) choose(models[0].id, false);
     if (mine.usage) {
+      at("measure").value = measureOf(mine.usage.days);
+      at("zone").textContent = zoneNote();
+      at("days").hidden = !mine.usage.days.length;
+      at("first-time").hidden = Boolean(mine.usage.days.length);
       showPeriods(mine.usage.periods);
       showDays();
       showMonth(mine.usage.periods.month);
     }
-    at("use").hidden = !mine.usage;
-    at("periods").hidden = !mine.usage;
+    for (const id of ["use", "periods", "latest"]) at(id).hidden = !mine.usage;
+    at("unwritten").hidden = Boolean(mine.usage);
+    at("latest").hidden ||= !latest.requests.length;
     at("requests").replaceChildren(requestTable(latest.requests));
     at("status").hidden = true;
   } catch (error) {

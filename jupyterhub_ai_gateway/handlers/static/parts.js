@@ -9,6 +9,7 @@ export const SERVICE = setting("service");
 export const USER = setting("user");
 export const STAFF = setting("staff");
 export const GROUPS = JSON.parse(setting("groups") || "[]");
+export const TIME_ZONE = setting("time-zone") || "UTC"; // in which the ledger's days and the calendar's windows begin
 export const BASE_URL = `${setting("public-url") || location.origin + PREFIX}v1`;
 const XSRF = setting("xsrf");
 const SVG = "http://www.w3.org/2000/svg";
@@ -53,14 +54,31 @@ export async function ask(path, { method = "GET", body } = {}) {
 // ---------------------------------------------------------------- words
 
 export const whole = new Intl.NumberFormat("en");
+const cents = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+const exactly = new Intl.NumberFormat("en", { minimumFractionDigits: 2, maximumFractionDigits: 9 });
 export const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 
+/**
+ * Write dollars: cents, and below a cent two digits that count. $1,234.50, $0.58, $0.0036.
+ * The same as `money_text` of vocabulary.py.
+ */
 export function money(value) {
   if (value === null || value === undefined) return "unknown";
-  if (value === 0) return "$0.00";
-  const digits = Math.abs(value) < 0.01 ? 6 : Math.abs(value) < 1 ? 4 : 2;
-  const text = value.toFixed(digits).replace(/(\.\d\d\d*?)0+$/, "$1");
-  return `$${text.replace(/^(-?\d+)/, (whole_) => whole.format(whole_))}`;
+  const size = Math.abs(value);
+  const sign = value < 0 ? "-" : "";
+  if (size && size < 0.000001) return `${sign}<$0.000001`;
+  if (!size || size >= 0.00995) return `${sign}$${cents.format(size)}`;
+  const [, power] = size.toExponential(1).split("e");
+  return `${sign}$${size.toFixed(1 - Number(power))}`;
+}
+
+/** Write a price, exactly: at least cents, and what else it has. */
+export const price = (value) => `$${exactly.format(value)}`;
+
+/** Write the marks of an axis up to `most`, each with as many decimals. */
+function moneyMark(most) {
+  const needed = [2, 3, 4, 5, 6, 7, 8].find((digits) => Math.abs(most / 2 - Number((most / 2).toFixed(digits))) < most / 1e6) ?? 9;
+  return (value) => `$${value.toLocaleString("en", { minimumFractionDigits: needed, maximumFractionDigits: needed })}`;
 }
 
 export function amount(resource, value) {
@@ -74,10 +92,16 @@ export const RESOURCES = {
 };
 
 export const MEASURES = {
-  cost_usd: ["Cost", (row) => row.cost_usd, money],
-  tokens: ["Tokens", (row) => row.input_tokens + row.output_tokens, (value) => compact.format(value)],
-  requests: ["Requests", (row) => row.requests, (value) => whole.format(value)],
+  cost_usd: ["Cost", (row) => row.cost_usd, money, moneyMark],
+  tokens: ["Tokens", (row) => row.input_tokens + row.output_tokens, (value) => whole.format(value), () => (value) => compact.format(value)],
+  requests: ["Requests", (row) => row.requests, (value) => whole.format(value), () => (value) => compact.format(value)],
 };
+
+/** Return the measure that shows something: cost, unless nothing that was used has a price above zero. */
+export const measureOf = (rows) => (rows.some((row) => row.cost_usd) || !rows.length ? "cost_usd" : "tokens");
+
+/** Name a caller: a user by the name alone, services and keys with their kind. */
+export const who = (caller) => caller.replace(/^user:/, "");
 
 export function duration(milliseconds) {
   if (milliseconds === null || milliseconds === undefined) return "unknown";
@@ -86,15 +110,49 @@ export function duration(milliseconds) {
   return `${Math.floor(milliseconds / 60_000)} min ${Math.round((milliseconds % 60_000) / 1000)} s`;
 }
 
-/** Say when something is: soon as a time to wait, later as a day. */
+/** Say when something is: how long to wait, and from an hour on also the time. */
 export function until(time) {
   const minutes = Math.max(0, Math.round((new Date(time) - Date.now()) / 60_000));
+  if (minutes < 1) return "in less than a minute";
   if (minutes < 60) return `in ${minutes} min`;
-  if (minutes < 48 * 60) return `in ${Math.floor(minutes / 60)} h${minutes % 60 ? ` ${minutes % 60} min` : ""}`;
-  return `on ${new Date(time).toLocaleDateString("en", { weekday: "short", day: "numeric", month: "short" })}`;
+  const wait = minutes < 48 * 60 ? `${Math.round(minutes / 60)} h` : `${Math.round(minutes / 1440)} days`;
+  return `in ${wait}, on ${clock(time)}`;
 }
 
-export const clock = (time) => new Date(time).toLocaleString("en", { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
+/** Write a time as the person's own clock has it; the year where it is not this one. */
+export function clock(time) {
+  const at_ = new Date(time);
+  const year = at_.getFullYear() === new Date().getFullYear() ? {} : { year: "numeric" };
+  return at_.toLocaleString("en", { month: "short", day: "numeric", ...year, hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+}
+
+/** Return a day of the ledger, today or `offset` days from it, as 2026-11-29. */
+export function day(offset = 0) {
+  const parts = { year: "numeric", month: "2-digit", day: "2-digit" };
+  let today;
+  try {
+    today = new Date().toLocaleDateString("sv", { ...parts, timeZone: TIME_ZONE });
+  } catch { // a zone that this browser does not know
+    today = new Date().toISOString().slice(0, 10);
+  }
+  return new Date(Date.parse(today) + offset * 86_400_000).toISOString().slice(0, 10);
+}
+
+/** Write a day of the ledger: Sat, Nov 28. */
+export const dayText = (text) => new Date(text).toLocaleDateString("en", { weekday: "short", day: "numeric", month: "short", timeZone: "UTC", ...(text.slice(0, 4) === day().slice(0, 4) ? {} : { year: "numeric" }) });
+
+/** Say where days begin, where that is not the person's own midnight. */
+export function zoneNote() {
+  const now = new Date();
+  const [here, there] = [undefined, TIME_ZONE].map((timeZone) => {
+    try {
+      return now.toLocaleString("sv", { timeZone });
+    } catch {
+      return "";
+    }
+  });
+  return here === there ? "" : `Days begin at midnight of the time zone ${TIME_ZONE}; other times are those of your own clock.`;
+}
 
 /** How a model or a place fares: a class of the tag, and words. */
 const STATES = {
@@ -127,6 +185,10 @@ const OUTCOMES = {
 };
 export const outcome = (slug) => OUTCOMES[slug] ?? slug.replaceAll("_", " ");
 
+/** How a request ended, in a word or two. */
+const ENDS = { ok: "Answered", caller_left: "Left early", stopped_by_staff: "Stopped", draining: "Restart", rate_limit_exceeded: "Too fast", insufficient_quota: "Limit used up" };
+const endTag = (slug) => h("span", { title: outcome(slug) }, tag(ENDS[slug] ?? slug.replaceAll("_", " "), slug === "ok" ? "ok" : slug === "caller_left" ? "" : "failed"));
+
 // ---------------------------------------------------------------- parts
 
 /** Make a table; a cell is [content, class]. It scrolls sideways by itself, by keyboard as well. */
@@ -144,6 +206,9 @@ export function table(heads, rows, caption) {
     ),
   );
 }
+
+export const NAME = "name";
+export const TIME = "time";
 
 export const note = (text) => h("p", { class: "note" }, text);
 export const tag = (text, kind = "") => h("span", { class: `tag ${kind}` }, text);
@@ -215,22 +280,64 @@ export function tabs(name, items, chosen, onchoose) {
   return h("div", { class: "tabs", role: "tablist", "aria-label": name }, buttons);
 }
 
+/** Say how much of a limit is left: "$1.20 of $4.00 per month". */
+function leftOf(limit) {
+  const unit = limit.resource === "cost_usd" ? "" : ` ${RESOURCES[limit.resource]}`;
+  const window_ = limit.resource === "concurrency" ? "" : ` per ${limit.window}`;
+  return [h("strong", {}, amount(limit.resource, limit.remaining)), ` of ${amount(limit.resource, limit.limit)}${unit}${window_} left`];
+}
+
+const usedPart = (limit) => (limit.used === null ? null : limit.limit ? Math.min(1, limit.used / limit.limit) : 1);
+
 export function limitCard(limit) {
-  const part = limit.used === null || !limit.limit ? null : Math.min(1, limit.used / limit.limit);
+  const part = usedPart(limit);
   const isNow = limit.resource === "concurrency";
-  const what = RESOURCES[limit.resource];
-  const left = limit.resource === "cost_usd"
-    ? [h("strong", {}, money(limit.remaining)), ` of ${money(limit.limit)} ${limit.window === "at a time" ? "" : `per ${limit.window} `}left`]
-    : [h("strong", {}, amount(limit.resource, limit.remaining)), ` of ${amount(limit.resource, limit.limit)} ${what} ${isNow ? "" : `per ${limit.window} `}left`];
   return h(
     "article",
     { class: part !== null && part >= LOW ? "limit low" : "limit" },
     h("h3", {}, limit.rule),
-    part === null ? null : h("progress", { max: 1, value: part, "aria-label": `Used of ${limit.rule}` }),
-    h("p", {}, left),
+    part === null ? null : h("progress", { max: 1, value: part, "aria-label": `Used of ${limit.rule}, for ${limit.counts}` }),
+    h("p", {}, leftOf(limit)),
     h("p", {}, `For ${limit.counts}${limit.endpoints ? `, on ${limit.endpoints.join(", ")}` : ""}. `,
-      limit.resets_at && !isNow ? `Whole again ${until(limit.resets_at)}.` : ""),
+      limit.resets_at && !isNow ? `Resets ${until(limit.resets_at)}.` : ""),
   );
+}
+
+const isFree = (price_) => Boolean(price_) && !["input_per_mtok", "output_per_mtok", "per_request", "per_second"].some((name) => price_[name]);
+
+/** Return who answers for a model when a limit is used up: the first that is not under the same limit itself. */
+function otherFor(model, limit, models) {
+  return model.instead.find((name) => {
+    const other = models.find((each) => each.id === name);
+    return other && (!other.rules.includes(limit.rule) || (limit.resource === "cost_usd" && isFree(other.price)));
+  });
+}
+
+/** Say which budgets are used up or nearly so, until when, and who answers then; a sentence for each. */
+export function budgetWords(limits, models) {
+  const low = limits.filter((limit) => limit.is_budget && !limit.shadow && usedPart(limit) >= LOW);
+  return low.sort((one, other) => usedPart(other) - usedPart(one)).map((limit) => {
+    const own = models.filter((model) => model.rules.includes(limit.rule));
+    const moved = own.map((model) => [model, otherFor(model, limit, models)]).filter(([, other]) => other);
+    const goes = moved.map(([model, other]) => `requests to ${model.id} go to ${other}`).join("; ");
+    const resets = limit.resets_at ? until(limit.resets_at) : "";
+    if (usedPart(limit) >= 1) return `Your budget “${limit.rule}” (${limit.counts}) is used up${resets ? ` until it resets ${resets}` : ""}${goes ? `: ${goes}` : ""}.`;
+    const sentences = [`${Math.floor(usedPart(limit) * 100)} % of your budget “${limit.rule}” (${limit.counts}) are used`, resets && `It resets ${resets}`, goes && `When it is used up, ${goes}`];
+    return `${sentences.filter(Boolean).join(". ")}.`;
+  });
+}
+
+const FEW = 6;
+
+/** Show limits: budgets first, and of these what is running out; where there are many, the others fold away. */
+export function limitCards(limits) {
+  const shown = limits.filter((limit) => !limit.shadow).sort((one, other) => other.is_budget - one.is_budget || (usedPart(other) ?? -1) - (usedPart(one) ?? -1));
+  if (!shown.length) return [note("No limit counts for you here.")];
+  const more = shown.slice(FEW);
+  return [
+    h("div", { class: "limits" }, shown.slice(0, FEW).map(limitCard)),
+    more.length ? h("details", {}, h("summary", {}, more.length === 1 ? "One more limit" : `${more.length} more limits`), h("div", { class: "limits" }, more.map(limitCard))) : null,
+  ].filter(Boolean);
 }
 
 /** Say a round number that is a little more, for the top of an axis. */
@@ -252,12 +359,18 @@ const SERIES = 6;
  * five series have a colour of their own. The picture has the width that there is, so texts keep their size.
  */
 export function stackedBars(box, { rows, days, by, measure, none = "—" }) {
-  const [name, pick, write] = MEASURES[measure];
+  const [name, pick, write, marksOf] = MEASURES[measure];
+  box.observer?.disconnect();
+  if (!rows.length) {
+    box.replaceChildren(h("p", { class: "note nothing" }, `Nothing was used in ${days.length === 1 ? "this day" : `these ${days.length} days`}.`));
+    return;
+  }
   const totals = new Map();
   for (const row of rows) totals.set(row[by] ?? none, (totals.get(row[by] ?? none) ?? 0) + pick(row));
   const order = [...totals].sort((one, other) => other[1] - one[1]).map(([key]) => key);
   const own = order.length > SERIES ? order.slice(0, SERIES - 1) : order;
   const series = order.length > SERIES ? [...own, "all others"] : own;
+  const hasNoPrice = new Set(measure === "cost_usd" ? rows.filter((row) => row.unpriced).map((row) => row[by] ?? none) : []);
   const values = new Map(days.map((day) => [day, series.map(() => 0)]));
   for (const row of rows) {
     const index = own.indexOf(row[by] ?? none);
@@ -280,11 +393,12 @@ export function stackedBars(box, { rows, days, by, measure, none = "—" }) {
       });
       const lines = series.map((each, number) => (numbers[number] ? `\n${each}: ${write(numbers[number])}` : "")).join("");
       const touch = svg("rect", { fill: "transparent", x: left + index * step, y: top, width: step, height: up });
-      return svg("g", { class: "day" }, touch, ...parts, svg("title", {}, `${day}: ${write(sum(numbers))}${series.length > 1 ? lines : ""}`));
+      return svg("g", { class: "day" }, touch, ...parts, svg("title", {}, `${dayText(day)}: ${write(sum(numbers))}${series.length > 1 ? lines : ""}`));
     });
+    const mark = marksOf(high);
     const marks = [0, 0.5, 1].flatMap((part) => {
       const y = height - bottom - part * up;
-      return [svg("line", { x1: left, x2: width - 10, y1: y, y2: y }), svg("text", { x: left - 6, y: y + 4, "text-anchor": "end" }, most || !part ? write(high * part) : "")];
+      return [svg("line", { x1: left, x2: width - 10, y1: y, y2: y }), svg("text", { x: left - 6, y: y + 4, "text-anchor": "end" }, most || !part ? mark(high * part) : "")];
     });
     const every = Math.max(1, Math.ceil(days.length / Math.max(2, Math.floor((width - left) / 90))));
     const names = days.map((day, index) => [day, index]).filter(([, index]) => (days.length - 1 - index) % every === 0).map(([day, index]) =>
@@ -298,9 +412,8 @@ export function stackedBars(box, { rows, days, by, measure, none = "—" }) {
   if (series.length > 1 || (series.length === 1 && series[0] !== none))
     box.append(h("ul", { class: "legend" }, series.map((each, number) => {
       const total = number < own.length ? totals.get(each) : sum(order.slice(own.length).map((key) => totals.get(key)));
-      return h("li", {}, h("i", { class: `f${number}` }), h("span", {}, each), h("b", {}, write(total)));
+      return h("li", {}, h("i", { class: `f${number}` }), h("span", {}, each), h("b", {}, !total && hasNoPrice.has(each) ? "no price" : write(total)));
     })));
-  box.observer?.disconnect();
   let seen = box.clientWidth;
   box.observer = new ResizeObserver(() => {
     if (box.clientWidth === seen) return;
@@ -340,9 +453,10 @@ export function explained(found) {
   const pairs = [
     ["Outcome", [outcome(found.outcome), ` (${found.status} ${found.outcome})`, found.refused_by ? `, by the rule “${found.refused_by}”` : ""]],
     ["Route", [found.endpoint, found.provider, found.sent_model, found.answered_model].filter(Boolean).filter((each, index, all) => each !== all[index - 1]).join(" → ")],
+    ...(found.asked_endpoint ? [["Asked for", `${found.asked_endpoint}; a budget for it was used up, so ${found.endpoint} answered`]] : []),
     ["Tokens", tokens],
     ["Cost", cost],
-    ["Charged to", found.charged_group ? `the group ${found.charged_group}` : found.caller],
+    ["Charged to", found.charged_group ? `the group ${found.charged_group}` : who(found.caller)],
     ["Rules asked", found.rules.join(", ") || "none"],
     ["When", `${clock(found.at)}, ${duration(found.timing_ms.total)} in all${found.timing_ms.first_byte === null ? "" : `, first piece after ${duration(found.timing_ms.first_byte)}`}`],
     ...(tries.length > 1 ? [["Attempts", h("ol", { class: "steps" }, tries)]] : []),
@@ -382,10 +496,10 @@ function known(request, value, write) {
 export function requestTable(requests, hasUsers = false) {
   const heads = [["When"], ...(hasUsers ? [["Who"]] : []), ["Model"], ["Outcome"], ["Input tokens", NUMBER], ["Output tokens", NUMBER], ["Cost", NUMBER], ["Took", NUMBER]];
   const rows = requests.map((each) => [
-    [h("button", { type: "button", class: "link", "aria-label": `${clock(each.at)}: explain this request`, onclick: () => explain(each.request_id) }, clock(each.at))],
-    ...(hasUsers ? [[each.caller]] : []),
-    [each.endpoint],
-    [each.outcome, each.outcome === "ok" ? "" : "failed"],
+    [h("button", { type: "button", class: "link", "aria-label": `${clock(each.at)}: explain this request`, onclick: () => explain(each.request_id) }, clock(each.at)), TIME],
+    ...(hasUsers ? [[who(each.caller), NAME]] : []),
+    [each.asked_endpoint ? `${each.endpoint}, for ${each.asked_endpoint}` : each.endpoint, NAME],
+    [endTag(each.outcome)],
     [known(each, each.input_tokens, (value) => whole.format(value)), NUMBER],
     [known(each, each.output_tokens, (value) => whole.format(value)), NUMBER],
     [known(each, each.cost_usd, money), NUMBER],

@@ -1,6 +1,6 @@
 // The playground: a conversation that lives in this page alone. It sends what the code it shows would send.
 
-import { announce, ask, at, BASE_URL, dialog, duration, h, HUB_URL, money, send, snippet, stateTag, USER, whole } from "./parts.js";
+import { announce, ask, at, BASE_URL, dialog, duration, h, HUB_URL, money, price, send, snippet, stateTag, USER, whole } from "./parts.js";
 
 const MAX_IMAGE_BYTES = 8 * 1024 * 1024;
 const turns = []; // {role, content, error?}: content is text, or parts with an image
@@ -70,11 +70,12 @@ function showModel() {
   const images = takesImages(model);
   at("image-label").hidden = images === false;
   if (images === false) { image = null; showImage(); }
-  const price = model.price && (model.price.input_per_mtok || model.price.output_per_mtok)
-    ? `${money(model.price.input_per_mtok)} in, ${money(model.price.output_per_mtok)} out, per million tokens` : model.price ? "Free" : "Its price is unknown";
-  at("about").replaceChildren(model.state === "ready" ? "" : h("p", { class: "mb-1" }, stateTag(model.state)),
-    model.description ? h("p", { class: "mb-1" }, model.description) : "", h("span", {}, `${price}.`),
-    images === null ? h("p", { class: "mb-0" }, "Nobody says whether it takes images.") : "");
+  const { price: rates } = model;
+  const text = rates && (rates.input_per_mtok || rates.output_per_mtok)
+    ? `${price(rates.input_per_mtok)} in, ${price(rates.output_per_mtok)} out, per million tokens` : rates?.per_request ? `${price(rates.per_request)} per request` : rates ? "Free" : "Its price is unknown";
+  at("about").replaceChildren(model.state === "ready" ? "" : h("p", { class: "mb-1" }, stateTag(model.state), model.state_text ? ` ${model.state_text}` : ""),
+    model.description ? h("p", { class: "mb-1" }, model.description) : "", h("span", {}, `${text}.`),
+    images === null ? h("p", { class: "mb-0" }, "Whether it takes images is not known.") : "");
 }
 
 function showWhole() {
@@ -111,6 +112,8 @@ async function answer() {
       const problem = await response.json().catch(() => ({}));
       throw new Error(problem.detail ?? `The gateway answered ${response.status}.`);
     }
+    const instead = response.headers.get("x-ai-gateway-model-substituted");
+    found.instead = instead ? `answered by ${instead}, as your budget for ${at("model").value} is used up` : "";
     await read(response, found, view, began);
     finish(found, view, began, "");
   } catch (error) {
@@ -144,7 +147,7 @@ function finish(found, view, began, remark) {
   const took = performance.now() - began;
   if (found.text) turns.push({ role: "assistant", content: found.text });
   else if (!remark) view.box.textContent = "(The answer is empty.)";
-  found.line = [remark, found.first === null ? "" : `first piece after ${duration(found.first)}`, `${duration(took)} in all`].filter(Boolean);
+  found.line = [remark, found.instead, found.first === null ? "" : `first piece after ${duration(found.first)}`, `${duration(took)} in all`].filter(Boolean);
   view.facts.textContent = found.line.join(" · ");
   announce(remark || "The answer is complete.");
 }
