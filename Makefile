@@ -30,6 +30,7 @@ test: $(VENV)/.test $(OLDEST)/.ready $(CHP) $(AXE) browser databases
 	$(BIN)/python -m pytest -q
 
 test-compat: $(VENV)/.test $(CHP)
+	@$(PYTHON) tools/system_packages.py r
 	$(BIN)/python -m pytest -q tests/compat
 
 first-answer: $(VENV)/.test
