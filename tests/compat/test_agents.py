@@ -122,7 +122,7 @@ WITHOUT_TALK = {
     "codex": ["exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"],
     "opencode": ["run", TASK],
 }
-"""What makes an agent do the task and end, in place of its screen. Codex takes options after `exec` alone."""
+"""What makes an agent do the task and end, in place of its screen."""
 QUIET = {
     "claude": {
         "ANTHROPIC_DEFAULT_HAIKU_MODEL": "model",
@@ -168,8 +168,6 @@ async def test_the_home_page_s_cell_starts_the_agent(
 
     def command(running: Served) -> Any:
         text = cell(name, "model", running.base_url)
-        if name == "codex":  # as the how-to says of tools that OpenAI itself runs
-            text = text.replace("codex --model", "codex -c web_search=disabled --model")
         return ["bash", "-c", text], server_environment(running, name, path)
 
     await does_its_task(front, back, tmp_path, command)

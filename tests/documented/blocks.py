@@ -1,4 +1,4 @@
-"""The code blocks of the documentation, each with a name that a person finds: its page and its first line."""
+"""The code blocks of the documentation, each by a name that a person finds: page and first line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 ROOT = Path(__file__).parents[2]
 SHELL = "shell"
 """The language of an indented block."""
-_NOT_CODE = ("toctree", "screenshot")
+_NOT_CODE = ("toctree", "screenshot", "literalinclude")
 """What MyST makes of a block whose language stands in braces, and is no code."""
 
 

@@ -12,7 +12,12 @@ from jupyterhub_ai_gateway.hub_config import configure
 
 ADDRESS = "http://127.0.0.1:5000/services/ai-gateway"
 """Where `configure` finds the gateway on the Hub's machine."""
-FILES = ("/srv/jupyterhub/ai-gateway.yaml", "/opt/tljh/config/ai-gateway.yaml", "config.yaml")
+FILES = (
+    "/srv/jupyterhub/ai-gateway.yaml",
+    "/srv/jupyterhub/config.yaml",
+    "/opt/tljh/config/ai-gateway.yaml",
+    "config.yaml",
+)
 
 
 class Running(Protocol):

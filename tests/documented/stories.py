@@ -1,4 +1,4 @@
-"""How a page's code is run: by Python and bash, in a server's environment, against the page's own configuration."""
+"""How a page's code is run: in a server's environment, against the page's own configuration."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .blocks import Block, Page
-from .lists import CANNOT, ELSEWHERE
+from .lists import CANNOT, ELSEWHERE, WHOLE_PAGES
 from .world import World, configuration
 
 PROGRAMS = Path(sys.executable).parent
@@ -24,10 +24,11 @@ done.raise_error()
 print(done.result)
 """
 PATIENCE_S = 120
-USUAL: list[dict[str, Any]] = [
-    {"name": name, "endpoint_type": f"llm/v1/{kind}", "model": {"provider": "echo"}}
-    for name, kind in (("chat", "chat"), ("text", "completions"), ("vectors", "embeddings"))
-]
+USUAL = """
+endpoints:
+  - {name: chat, endpoint_type: llm/v1/chat, model: {provider: openai, name: gpt-4o-mini}}
+  - {name: vectors, endpoint_type: llm/v1/embeddings, model: {provider: openai, name: embed-3-small}}
+"""
 """What there is where a page does not say."""
 
 
@@ -38,6 +39,8 @@ def is_of_the_hub(block: Block) -> bool:
 
 def told(page: Page) -> list[Block]:
     """Return the blocks of a page that callers and operators type, in their order."""
+    if page.path in WHOLE_PAGES:
+        return []
     return [
         block
         for block in page.all("python", "ipython", "bash", "shell")
@@ -48,12 +51,12 @@ def told(page: Page) -> list[Block]:
 def document(page: Page, world: World, folder: Path) -> dict[str, Any]:
     """Join all configurations of a page into one; of two endpoints with a name the first counts."""
     joined: dict[str, Any] = {"endpoints": []}
-    for text in [block.text for block in page.all("yaml")]:
+    for text in [*(block.text for block in page.all("yaml")), USUAL]:
         found = configuration(text, world, folder)
         joined["endpoints"] += found.pop("endpoints")
         joined |= found
     by_name: dict[str, Any] = {}
-    for endpoint in [*joined["endpoints"], *USUAL]:
+    for endpoint in joined["endpoints"]:
         by_name.setdefault(endpoint["name"], endpoint)
     joined["endpoints"] = list(by_name.values())
     joined.setdefault("ledger", {"url": f"sqlite:///{folder}/ledger.sqlite"})
@@ -61,13 +64,13 @@ def document(page: Page, world: World, folder: Path) -> dict[str, Any]:
     return joined
 
 
-@dataclass(frozen=True)
+@dataclass
 class Desk:
     """Where somebody types: a folder, a Hub's address, and the environment of a server."""
 
     folder: Path
     hub_url: str
-    environ: Mapping[str, str]
+    environ: dict[str, str]
 
     def typed(self, block: Block, *, stdin: str = "") -> str:
         """Run a block, and return what it printed; it has to end with 0."""
@@ -80,7 +83,7 @@ class Desk:
         done = subprocess.run(
             command,
             cwd=self.folder,
-            env=dict(self.environ),
+            env=self.environ,
             input=text if block.language == "ipython" else stdin,
             capture_output=True,
             text=True,
@@ -111,7 +114,7 @@ class Desk:
 
 
 def environ(folder: Path, given: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of somebody who types: little of ours, and the programs of this environment."""
+    """Return the environment of somebody who types: little of ours, and our programs."""
     return {
         "PATH": f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": os.environ.get("PYTHONPATH", ""),

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import migrate_samples as samples
 import pytest
+import requests
 import yaml
+from auth.test_keys import node_file
 from integration.gateway import running_gateway
-from integration.hub import GatewayHub, free_ports, start_hub
+from integration.hub import GatewayHub, free_ports, start_hub, wait_until
 
-from .blocks import BLOCKS, PAGES, ROOT, Page, page
+from .blocks import PAGES, ROOT, Page, page
 from .hub_blocks import configured
 from .stories import Desk, document, environ, is_of_the_hub, told
-from .world import SECRETS, World
+from .world import World
 
 pytestmark = pytest.mark.hub
 
@@ -38,10 +41,25 @@ SHAREGPT = [
         ]
     }
 ] * 20
-NODE_KEYS = {
-    "0f" * 32: {"salt": "73616c74", "scopes": ["get:/openai/v1/models"], "name": "build"},
+BATCH = json.dumps({"model": "llama-8b", "messages": [{"role": "user", "content": "Hi"}]})
+FILES: Mapping[str, Mapping[str, str]] = {
+    "howto/first.md": {
+        "questions.jsonl": BATCH,
+        "srv/projects/alice/questions.jsonl": BATCH,
+        "ShareGPT_V3_unfiltered_cleaned_split.json": json.dumps(SHAREGPT),
+    },
+    "howto/gateway-keys.md": {
+        "provision/secrets/hashed-api-keys.json": json.dumps(node_file("a-key-of-the-node-gateway"))
+    },
+    "howto/images-and-audio.md": {"lecture.mp3": "ID3" + "sound" * 500},
+    "howto/move-from-another-gateway.md": {
+        "litellm.yaml": samples.LITELLM,
+        "mlflow.yaml": samples.MLFLOW,
+        "config.json": json.dumps(samples.OPENAI_GATEWAY_SECOND),
+        "endpoints.json": json.dumps(samples.FIRST),
+    },
 }
-FILES: Mapping[str, Mapping[str, Callable[[], object]]] = {}
+"""What readers have already, by page."""
 SAYS: Mapping[str, str] = {}
 STORIES = [pytest.param(each, id=each.path) for each in PAGES.values() if told(each)]
 
@@ -66,46 +84,57 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayHub]:
     started.stop()
 
 
-def server_environment(found: Page, hub: GatewayHub, token: str, file: Path) -> dict[str, str]:
-    """Return what servers find there when the Hub is configured as the page says, else as the README does."""
+@dataclass
+class Here:
+    """The gateway, as somebody with a token sees it."""
 
-    class Here:
-        base_url = f"{hub.service_url}v1"
+    base_url: str
+    token: str
 
-        def __init__(self) -> None:
-            self.token = token
 
+def server_environment(found: Page, here: Here, file: Path) -> dict[str, str]:
+    """Return what servers find with the Hub configured as the page says, else as the README does."""
     own = [block for block in found.blocks if is_of_the_hub(block) and "clients=" in block.text]
-    text = (
-        own[0].text if own else PAGES["README.md"].block("python", "from jupyterhub_ai_gateway.hub_config")
-    )
-    return configured(text, Here(), str(file))
+    usual = PAGES["README.md"].block("python", "from jupyterhub_ai_gateway.hub_config")
+    return configured(own[0].text if own else usual, here, str(file))
+
+
+@pytest.fixture
+def desk(hub: GatewayHub, tmp_path: Path) -> Desk:
+    alice, admin = hub.hub.token("alice"), hub.hub.token("admin")
+    given = {"JUPYTERHUB_API_TOKEN": alice, "TOKEN": admin, "HUB": hub.hub.url.rstrip("/")}
+    return Desk(tmp_path, hub.hub.url, environ(tmp_path, given))
 
 
 @pytest.mark.parametrize("found", STORIES)
-def test_page_works_as_it_is_typed(found: Page, hub: GatewayHub, tmp_path: Path) -> None:
+def test_page_works_as_it_is_typed(found: Page, hub: GatewayHub, desk: Desk) -> None:
+    folder = desk.folder
     for name, content in FILES.get(found.path, {}).items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        given = content()
-        (tmp_path / name).write_bytes(given if isinstance(given, bytes) else str(given).encode())
-    alice, admin = hub.hub.token("alice"), hub.hub.token("admin")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    (folder / "gateway").mkdir()
     with World() as world:
-        config = document(found, world, tmp_path)
+        config = document(found, world, folder)
+        if found.path == "howto/first.md":  # "where the operator has opened a folder"
+            projects = f"{folder}/srv/projects/{{username}}"
+            config["batches"] = {"folder": f"{folder}/batches", "input_folders": [projects]}
         for name in ("config.yaml", "ai-gateway.yaml"):
-            (tmp_path / name).write_text(yaml.safe_dump(config))
-        given = server_environment(found, hub, alice, tmp_path / "config.yaml")
-        given |= {
-            "JUPYTERHUB_API_TOKEN": alice,
-            "TOKEN": admin,
-            "HUB": hub.hub.url.rstrip("/"),
-            **SECRETS,
-            **given,
-        }
-        desk = Desk(tmp_path, hub.hub.url, environ(tmp_path, given))
-        (tmp_path / "gateway").mkdir()
+            (folder / name).write_text(yaml.safe_dump(config))
+        here = Here(f"{hub.service_url}v1", desk.environ["JUPYTERHUB_API_TOKEN"])
+        desk.environ.update(server_environment(found, here, folder / "config.yaml"))
         endpoints = config.pop("endpoints")
-        with running_gateway(hub, tmp_path / "gateway", endpoints, config=config):
+        with running_gateway(hub, folder / "gateway", endpoints, config=config):
             for block in told(found):
-                said = desk.typed(block, stdin=f"{alice}\n")
+                said = desk.typed(block, stdin=f"{here.token}\n")
                 assert '"error":' not in said, f"{block.name}\n{said}"
                 assert re.search(SAYS.get(block.name, ""), said), f"{block.name}\n{said}"
+                if job := re.search(r'"batch_id": *"([^"]+)"', said):
+                    desk.environ["BATCH_ID"] = job[1]
+                    wait_until("batch", lambda: is_complete(hub, here, desk.environ["BATCH_ID"]))
+
+
+def is_complete(hub: GatewayHub, here: Here, batch_id: str) -> bool | None:
+    """The page says so later; whoever types waits."""
+    url = f"{hub.service_url}resource_server/v1/batches/{batch_id}"
+    found = requests.get(url, headers={"Authorization": f"Bearer {here.token}"}, timeout=30)
+    return True if found.json() == "completed" else None

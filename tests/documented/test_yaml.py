@@ -1,4 +1,4 @@
-"""Every configuration that the documentation shows is started, listed, and asked where that needs no cloud."""
+"""Every configuration that the documentation shows is started, listed, and asked."""
 
 from __future__ import annotations
 
@@ -71,8 +71,9 @@ async def test_configuration_serves_what_it_offers(block: Block, tmp_path: Path)
 async def ask(running: Served, endpoint: dict[str, Any]) -> Answer:
     kind, name = endpoint["endpoint_type"], endpoint["name"].replace("*", "a-model")
     if kind == "llm/v1/transcriptions":
-        form = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\n' + name.encode()
-        form += b'\r\n--b\r\nContent-Disposition: form-data; name="file"; filename="a.mp3"\r\n\r\nID3\r\n--b--\r\n'
+        field = b"--b\r\nContent-Disposition: form-data; name="
+        form = field + b'"model"\r\n\r\n' + name.encode() + b"\r\n"
+        form += field + b'"file"; filename="a.mp3"\r\n\r\nID3\r\n--b--\r\n'
         headers = [("Content-Type", "multipart/form-data; boundary=b")]
         return await running.ask("POST", "v1/audio/transcriptions", body=form, headers=headers)
     path, body = ASKS[kind]

@@ -70,9 +70,8 @@ def configuration(text: str, world: World, folder: Path) -> dict[str, Any]:
     key.write_text(KEY)
     for there in ("/srv/jupyterhub/openai.key", "/opt/tljh/config/openai.key"):
         text = text.replace(there, str(key))
-    text = text.replace("/srv/", f"{folder}/srv/").replace(
-        "sqlite:////opt/tljh/state", f"sqlite:///{folder}"
-    )
+    text = text.replace("/srv/", f"{folder}/srv/").replace("/var/lib/jupyterhub-ai-gateway", str(folder))
+    text = text.replace("sqlite:////opt/tljh/state", f"sqlite:///{folder}")
     document: dict[str, Any] = yaml.safe_load(re.sub(rf"\$({'|'.join(SECRETS)})\b", KEY, text))
     document.setdefault("ledger", {"url": f"sqlite:///{folder}/ledger.sqlite"})
     for endpoint in document["endpoints"]:
@@ -96,3 +95,5 @@ def _move(model: dict[str, Any], world: World) -> None:
     if name == "api_base" and model["provider"] not in _BASES and "api_key" not in config:
         config["api_key"] = KEY
     config[name] = f"{world.url}{path}"
+    if model["provider"] == "openai":
+        config.setdefault("openai_api_key", KEY)

@@ -74,7 +74,7 @@ const claudeCode = (model, isInside, url) =>
   `${given(isInside, url)}ANTHROPIC_BASE_URL="\${OPENAI_BASE_URL%/v1}" ANTHROPIC_AUTH_TOKEN="$OPENAI_API_KEY" \\\n  ANTHROPIC_MODEL=${shell(model)} claude`;
 
 const codex = (model, isInside, url) =>
-  `${given(isInside, url)}codex --model ${shell(model)} -c model_provider=hub \\\n  -c model_providers.hub.name=Hub -c model_providers.hub.wire_api=responses \\\n  -c model_providers.hub.base_url="$OPENAI_BASE_URL" -c model_providers.hub.env_key=OPENAI_API_KEY`;
+  `${given(isInside, url)}codex --model ${shell(model)} -c web_search=disabled -c model_provider=hub \\\n  -c model_providers.hub.name=Hub -c model_providers.hub.wire_api=responses \\\n  -c model_providers.hub.base_url="$OPENAI_BASE_URL" -c model_providers.hub.env_key=OPENAI_API_KEY`;
 
 function openCode(model, isInside, url) {
   const provider = {
