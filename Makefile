@@ -8,6 +8,7 @@ CHP := $(VENV)/node/node_modules/.bin/configurable-http-proxy
 AXE := $(VENV)/node/node_modules/axe-core/axe.min.js
 PATH := $(CURDIR)/$(VENV)/node/bin:$(CURDIR)/$(BIN):$(PATH)
 export PATH
+SPHINX = $(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
 
 .PHONY: help demo first-answer test test-compat bench docs lint format clean
 
@@ -40,8 +41,13 @@ bench: $(VENV)/.test
 	@$(PYTHON) tools/system_packages.py bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
-docs: $(VENV)/.docs
-	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
+# With pictures of the pages, where there is a browser; without one, each is said in words
+docs: $(VENV)/.docs $(VENV)/.test $(CHP) browser
+	@if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then \
+		$(BIN)/python -m tools.screenshots && $(SPHINX); \
+	else \
+		echo "No Chromium: the documentation is built without pictures" && $(SPHINX) -D without_screenshots=1; \
+	fi
 	@echo "docs/_build/html/index.html"
 
 format: $(VENV)/.test

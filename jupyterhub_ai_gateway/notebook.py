@@ -69,14 +69,19 @@ class Shown:
         return "\n".join(line for line in (self.title, *rows, self.note) if line)
 
     def _repr_html_(self) -> str:
-        cells = "".join(f'<th style="text-align:left">{escape(head)}</th>' for head in self.heads)
+        cells = "".join(f'<th style="text-align:left">{_text(head)}</th>' for head in self.heads)
         body = "".join(
-            "<tr>" + "".join(f'<td style="text-align:left">{escape(text)}</td>' for text in row) + "</tr>"
+            "<tr>" + "".join(f'<td style="text-align:left">{_text(text)}</td>' for text in row) + "</tr>"
             for row in self.rows
         )
         table = f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>" if self.rows else ""
-        note = f"<p>{escape(self.note)}</p>" if self.note else ""
-        return f"<p><strong>{escape(self.title)}</strong></p>{table}{note}"
+        note = f"<p>{_text(self.note)}</p>" if self.note else ""
+        return f"<p><strong>{_text(self.title)}</strong></p>{table}{note}"
+
+
+def _text(text: str) -> str:
+    """Write a text as HTML; between two dollars in one piece of it, JupyterLab would see a formula."""
+    return escape(text).replace("$", "<span>$</span>")
 
 
 def ai_models(line: str = "") -> Shown:

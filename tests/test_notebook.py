@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,9 @@ async def test_models_usage_and_limits(
             assert "$1.40 of $2.00 per month" in repr(limits)
             assert "4 of 4 requests at a time" in repr(limits)
             assert "30%" in repr(limits)
+            assert not [
+                text for text in re.split("<[^>]*>", limits._repr_html_()) if "$" in text.strip("$")
+            ]
             assert limits.data["caller"]["name"] == "alice"
             monkeypatch.setenv("OPENAI_API_KEY", "t-nobody")
             with pytest.raises(notebook.GatewayError, match="answered 401"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 _AGENTS = "tests/compat/test_agents.py::"
+_CELLS = "tests/handlers/test_snippets.py::"  # which tests/compat/test_cells.py executes
 _SERVICE = "tests/documented/test_services.py::"
 _WORDS = "tests/documented/test_words.py::"
 _TUTORIAL = "tests/documented/test_tutorial.py::"
@@ -37,6 +38,16 @@ CANNOT: Mapping[str, str] = {
     "howto/external-service.md: sudo systemctl daemon-reload": _HOST,
 }
 ELSEWHERE: Mapping[str, str] = {
+    **{
+        f"howto/jupyter-ai-and-r.md: {first}": f"{_CELLS}test_the_guide_has_the_home_page_s_cells"
+        for first in (
+            "%load_ext jupyter_ai_magic_commands",
+            "%%ai hub",
+            "%load_ext jupyter_ai_magics",
+            "%%ai openai-chat-custom:chat",
+            "library(httr2)",
+        )
+    },
     "README.md: make demo": _FIRST_ANSWER,
     "tutorial/first-call.md: make demo": _FIRST_ANSWER,
     "tutorial/first-call.md: from openai import OpenAI": f"{_TUTORIAL}test_the_first_call",

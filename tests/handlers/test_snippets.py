@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from documented.blocks import page
 from fakes.anthropic import TEXT, Claude
 from fakes.upstream import FakeUpstream
 from fakes.vendor import USAGE_TEXT
@@ -20,7 +21,7 @@ from served import KEY, Served, endpoint, served
 
 from jupyterhub_ai_gateway.vocabulary import OPENAI_OPERATIONS, UPLOADS
 
-from .cells import CHAT_PATHS, cell, offered, script
+from .cells import CHAT_PATHS, cell, cells, offered, script
 
 NAMES = ("chat", 'it\'s "quoted" $HOME `id` \\ name')
 TYPES = {
@@ -174,3 +175,11 @@ async def test_anthropic_cell_works_as_pasted(is_inside: bool, tmp_path: Path) -
             text = cell("anthropic", "chat", running.base_url, inside=is_inside)
             said = await pasted(running, [sys.executable], text, tmp_path, is_inside=is_inside)
     assert said.strip() == "".join(TEXT)
+
+
+def test_the_guide_has_the_home_page_s_cells() -> None:
+    """Those for Jupyter AI and R, which `make test-compat` executes."""
+    guide = [block.text.rstrip("\n") for block in page("howto/jupyter-ai-and-r.md").blocks]
+    url = "https://hub.example.org/services/ai-gateway/v1"
+    *lines, asked = cells("magic3", "chat", url)
+    assert guide == ["\n".join(lines), asked, *cells("magic", "chat", url), cell("r", "chat", url)]
