@@ -19,9 +19,9 @@ The `provider` of an endpoint's `model` is one of these names. Case, `-` and `_`
 that speaks OpenAI's API and is not here is `openai-compatible`, by its address; another one is
 [a class of your own](../howto/add-a-provider.md).
 
-*Asked in* says in which formats chats reach it as the caller wrote them. Callers of all other formats (chat
-completions, completions, Messages, Responses, Gemini) reach it by [translation](formats.md). *Also* is what
-it serves besides chats.
+A name in brackets means the same. *Asked in* says in which formats chats reach it as the caller wrote them.
+Callers of all other formats (chat completions, completions, Messages, Responses, Gemini) reach it by
+[translation](formats.md). *Also* is what it serves besides chats.
 
 """
 _GONE = """
@@ -96,8 +96,8 @@ def page() -> str:
     names = sorted({each.name for each in schemas.values() if not each.retired})
     lines = [
         _HEAD,
-        "| provider | who | needs | asked in | also | guide |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| provider | asked in | also |",
+        "| --- | --- | --- |",
     ]
     lines += [_row(installed, name) for name in names]
     lines += [_GONE, "| provider | | instead |", "| --- | --- | --- |"]
@@ -114,7 +114,10 @@ def page() -> str:
         _KEYS,
         "",
     ]
-    lines += [provider_section(schemas[name], _others(schemas, name)) for name in names]
+    for name in names:
+        section = provider_section(schemas[name], _others(schemas, name))
+        head, _, rest = section.partition("\n\n")
+        lines.append(f"{head}\n\n{_about(schemas[name])}\n\n{rest}")
     return "\n".join(lines).replace("\n\n\n", "\n\n").rstrip("\n") + "\n"
 
 
@@ -128,12 +131,18 @@ def _others(schemas: Mapping[str, ProviderSchema], name: str) -> list[str]:
 def _row(installed: Providers, name: str) -> str:
     schema = installed.schemas[name]
     others = _others(installed.schemas, name)
-    also = f", also {_code(others)}" if others else ""
-    about = {**_ABOUT, **{each.name: each.about for each in rows()}}[name]
-    guide = f"[](../howto/{_GUIDES[name]}.md)" if name in _GUIDES else ""
-    cells = [f"[`{name}`](#{name}){also}", about, _needs(schema), _chats(installed, name)]
-    cells += [", ".join(sorted(_kinds(schema))), guide]
-    return f"| {' | '.join(cells)} |"
+    also = f" ({_code(others)})" if others else ""
+    return (
+        f"| [`{name}`](#{name}){also} | {_chats(installed, name)} | {', '.join(sorted(_kinds(schema)))} |"
+    )
+
+
+def _about(schema: ProviderSchema) -> str:
+    """Say who that is, what it needs, and where to read on."""
+    about = {**_ABOUT, **{each.name: each.about for each in rows()}}[schema.name]
+    needs = _needs(schema)
+    guide = f" See [](../howto/{_GUIDES[schema.name]}.md)." if schema.name in _GUIDES else ""
+    return f"{about[0].upper()}{about[1:]}.{f' Needs {needs}.' if needs else ''}{guide}"
 
 
 def _needs(schema: ProviderSchema) -> str:
