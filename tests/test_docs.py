@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 import yaml
+from fakes.hub import ACCESS
+from served import FULL, served
 from traitlets.config import Config
 
 from jupyterhub_ai_gateway import errors, metrics
 from jupyterhub_ai_gateway.app.gateway_app import AIGateway
 from jupyterhub_ai_gateway.config import parse
+from jupyterhub_ai_gateway.handlers.routes import patterns
 from jupyterhub_ai_gateway.providers.registry import Providers
 from jupyterhub_ai_gateway.vocabulary import OPERATIONS
 from tools import command_line, log_messages, paths
@@ -26,9 +29,12 @@ DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 LINKS = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
-@pytest.mark.parametrize("name", pages())
+MADE = pages()
+
+
+@pytest.mark.parametrize("name", MADE)
 def test_generated_page_is_current(name: str) -> None:
-    assert (REFERENCE / name).read_text() == pages()[name], "run: python -m tools.reference"
+    assert (REFERENCE / name).read_text() == MADE[name], "run: python -m tools.reference"
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -152,3 +158,32 @@ def test_every_documented_slug_is_one_that_the_code_has() -> None:
     slugs = {slug for row in rows for slug in re.findall(r"`([a-z_]+)`", row)}
     assert len(slugs) > 50
     assert sorted(slug for slug in slugs if f'"{slug}"' not in code) == []
+
+
+def sample(pattern: str) -> str:
+    """Return a path that a route's pattern matches, mostly with names that nobody has."""
+    if "(resp_" in pattern:
+        return "v1/responses/resp_nothing"
+    if pattern.startswith("gateway/proxy"):
+        return "gateway/proxy/chat/v1/chat/completions"
+    shown = paths.readable(pattern, ("nothing",) * 4)
+    return shown.replace("nothing:nothing", "nothing:generateContent")
+
+
+async def test_paths_of_others_want_the_scope_that_their_page_says() -> None:
+    """Without the scope the caller learns nothing of what is there; with all scopes they get further."""
+    wrong: dict[str, tuple[int, int]] = {}
+    hi = {"model": "chat", "messages": [{"role": "user", "content": "Hi"}]}
+    async with served() as running:
+        nothing = running.knows("t-nothing", ACCESS)
+        everything = running.knows("t-everything", ACCESS, FULL, "custom:ai-gateway:admin")
+        for pattern, handler, _ in patterns():
+            if "none" in paths.OTHERS.get(handler.__name__, ("none",))[0]:
+                continue
+            methods = paths.methods_of(handler)
+            method, body = ("POST", hi) if "POST" in methods and "DELETE" not in methods else ("GET", None)
+            refused = await running.ask(method, sample(pattern), body, token=nothing)
+            further = await running.ask(method, sample(pattern), body, token=everything)
+            if refused.status != 403 or further.status == 403:
+                wrong[pattern] = (refused.status, further.status)
+    assert wrong == {}

@@ -32,8 +32,8 @@ Without a command, and with `check`, `models`, `start`, `db upgrade`, `import`, 
 _SETTINGS_ROW = ("`--AIGateway.NAME=VALUE`", "Any of the [settings](settings.md).")
 _WORDS = {"auth": auth.parser_of_words, "bench": bench.parser_of_words}
 _FORMS = {
-    "auth": "    jupyterhub-ai-gateway auth login --hub https://hub.example.org",
-    "bench": "    jupyterhub-ai-gateway bench --model chat",
+    "auth": "jupyterhub-ai-gateway auth login --hub https://hub.example.org",
+    "bench": "jupyterhub-ai-gateway bench --base-url URL --model NAME",
 }
 Row = tuple[str, str]
 
@@ -67,13 +67,18 @@ def _class(found: Any) -> Any:
 def _about(name: str, command: Any) -> Iterable[str]:
     text, _, form = inspect.cleandoc(command.__doc__ or "").rpartition("\n\n")
     if name in _WORDS:
-        yield from [inspect.cleandoc(command.__doc__ or ""), "", _FORMS[name], ""]
+        yield from [inspect.cleandoc(command.__doc__ or ""), "", *_form(_FORMS[name]), ""]
         yield from _parsers_rows(_WORDS[name]())
         return
-    yield from [text, "", f"    {form.strip()}"]
+    yield from [text, "", *_form(form.strip())]
     rows = list(_traits_options(command, AIGateway))
     if rows:
         yield from ["", *_table(rows)]
+
+
+def _form(text: str) -> list[str]:
+    """Show how a command is written: a synopsis, and no code to be run as it is."""
+    return ["```{parsed-literal}", text, "```"]
 
 
 def _traits_options(command: Any, base: Any) -> Iterator[Row]:

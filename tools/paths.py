@@ -153,7 +153,7 @@ def _other(pattern: str, handler: type[web.RequestHandler], more: Mapping[str, A
     scope, about, groups = OTHERS[handler.__name__]
     if "operation" in more:
         scope = more["operation"].scope
-    methods, path = ", ".join(methods_of(handler)), _readable(pattern, groups)
+    methods, path = ", ".join(methods_of(handler)), readable(pattern, groups)
     yield f"| {methods} | `/{path}` | {_words(scope)} | {about} |"
 
 
@@ -161,7 +161,8 @@ def _words(scope: str) -> str:
     return scope if " " in scope or scope == "none" else f"`{scope}`"
 
 
-def _readable(pattern: str, groups: tuple[str, ...]) -> str:
+def readable(pattern: str, groups: tuple[str, ...]) -> str:
+    """Return a pattern as a path, with words in the place of its groups."""
     for part, text in _READ.items():
         pattern = pattern.replace(part, text)
     for group in groups:

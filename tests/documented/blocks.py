@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 ROOT = Path(__file__).parents[2]
 SHELL = "shell"
 """The language of an indented block."""
-_NOT_CODE = ("toctree", "screenshot", "literalinclude")
+_NOT_CODE = ("toctree", "screenshot", "literalinclude", "parsed-literal")
 """What MyST makes of a block whose language stands in braces, and is no code."""
 
 

@@ -26,7 +26,7 @@ def test_block_configures_the_hub(block: Block, tmp_path: Path, monkeypatch: pyt
     c = Config()
     c.JupyterHub.load_roles = []
     text = block.text.replace("/etc/jupyterhub-ai-gateway/token", str(tmp_path / "token"))
-    if "configure(" not in text and "services" not in text:
+    if "configure(" not in text and "JupyterHub.services" not in text:
         text = f'configure(c, config_file="config.yaml")\n{text}'
     execute(text, str(tmp_path / "config.yaml"), c)
     (service,) = c.JupyterHub.services

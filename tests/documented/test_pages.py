@@ -130,11 +130,11 @@ def test_page_works_as_it_is_typed(found: Page, hub: GatewayHub, desk: Desk) -> 
                 assert re.search(SAYS.get(block.name, ""), said), f"{block.name}\n{said}"
                 if job := re.search(r'"batch_id": *"([^"]+)"', said):
                     desk.environ["BATCH_ID"] = job[1]
-                    wait_until("batch", lambda: is_complete(hub, here, desk.environ["BATCH_ID"]))
+                    wait_until("batch", lambda: is_complete(hub, desk.environ["BATCH_ID"]))
 
 
-def is_complete(hub: GatewayHub, here: Here, batch_id: str) -> bool | None:
-    """The page says so later; whoever types waits."""
+def is_complete(hub: GatewayHub, batch_id: str) -> bool | None:
+    """The page asks once; whoever types waits. `auth login` has revoked the token that was pasted."""
     url = f"{hub.service_url}resource_server/v1/batches/{batch_id}"
-    found = requests.get(url, headers={"Authorization": f"Bearer {here.token}"}, timeout=30)
+    found = requests.get(url, headers={"Authorization": f"Bearer {hub.hub.token('alice')}"}, timeout=30)
     return True if found.json() == "completed" else None

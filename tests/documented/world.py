@@ -66,6 +66,7 @@ class World(FakeUpstream):
 
 def configuration(text: str, world: World, folder: Path) -> dict[str, Any]:
     """Read a block of YAML, with this machine in the place of its hosts and folders."""
+    (folder / "srv" / "jupyterhub").mkdir(parents=True, exist_ok=True)
     key = folder / "key"
     key.write_text(KEY)
     for there in ("/srv/jupyterhub/openai.key", "/opt/tljh/config/openai.key"):
