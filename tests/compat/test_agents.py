@@ -178,8 +178,8 @@ async def test_claude_code_works_as_the_guide_says(tmp_path: Path, agents: Path)
     path = stand_in(agents, "claude", tmp_path / "bin")
 
     def command(running: Served) -> Any:
-        block = "configure(c, config_file="
-        given = configured(page("howto/claude-code.md").block("python", block), running)
+        block = page("howto/claude-code.md").block("python", "from jupyterhub_ai_gateway.hub_config")
+        given = configured(block, running)
         given |= {"ANTHROPIC_MODEL": "model"}
         return ["claude"], {**server_environment(running, "claude", path), **given}
 
