@@ -31,6 +31,8 @@ CANNOT: Mapping[str, str] = {
     "howto/tljh.md: sudo tljh-config reload hub": "needs The Littlest JupyterHub",
     "howto/zero-to-jupyterhub.md: kubectl create secret generic ai-gateway \\": _CLUSTER,
     "howto/zero-to-jupyterhub.md: kubectl apply -f ai-gateway.yaml": _CLUSTER,
+    "howto/own-gpus.md: vllm serve meta-llama/Llama-3.3-70B-Instruct --served-model-name llama --port 8000 "
+    '--api-key "$VLLM_API_KEY" \\': "needs a GPU, and downloads a model",
     "howto/external-service.md: sudo useradd --system --no-create-home --shell /usr/sbin/nologin "
     "jupyterhub-ai-gateway": _HOST,
     "howto/external-service.md: sudo install -d -m 750 -g jupyterhub-ai-gateway "
@@ -72,6 +74,9 @@ ELSEWHERE: Mapping[str, str] = {
     ),
     "howto/external-service.md: curl -fsS http://127.0.0.1:5000/health": (
         f"{_SERVICE}test_the_external_service_serves_a_hub"
+    ),
+    "howto/behind-an-ingress.md: JUPYTERHUB_OAUTH_CALLBACK_URL=https://ai.example.org/oauth_callback": (
+        f"{_SERVICE}test_the_login_comes_back_to_an_address_of_its_own"
     ),
     "reference/command-line.md: jupyterhub-ai-gateway --config config.yaml": (
         f"{_SERVICE}test_the_command_alone_serves"

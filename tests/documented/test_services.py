@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -158,6 +159,37 @@ def test_the_external_service_serves_a_hub(tmp_path: Path) -> None:
                 (gateway / "config.yaml").write_text(yaml.safe_dump(document))
                 process.send_signal(signal.SIGHUP)  # as ExecReload does
                 wait_until("reload", lambda: knows(url, hub.token("alice"), "another"))
+    finally:
+        hub.stop()
+
+
+@pytest.mark.hub
+def test_the_login_comes_back_to_an_address_of_its_own(tmp_path: Path) -> None:
+    """For the browser the Hub is 127.0.0.1 and the gateway localhost: two hosts, with their own cookies."""
+    guide = page("howto/behind-an-ingress.md")
+    (port,) = free_ports(1)
+    own = f"http://localhost:{port}"
+    text = guide.block("python", "import os").replace("http://ai-gateway:5000", f"http://127.0.0.1:{port}")
+    hub = start_hub(
+        tmp_path / "hub",
+        config_text=text.replace("https://ai.example.org", own),
+        external_ports=[port],
+        environment={"PYTHONPATH": str(ROOT), "AI_GATEWAY_TOKEN": "service-token"},
+    )
+    try:
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(ECHO))
+        lines = guide.block("ini", "JUPYTERHUB_OAUTH_CALLBACK_URL").replace("https://ai.example.org", own)
+        lines = lines.replace("https://hub.example.org/", hub.url)
+        given = dict(line.split("=", 1) for line in lines.split())
+        given |= {**hub_environment(hub.api_url), "JUPYTERHUB_SERVICE_PREFIX": "/"}
+        command = [str(PROGRAMS / "jupyterhub-ai-gateway"), "--host", "localhost", "--port", str(port)]
+        with started(command, tmp_path, given, f"{own}/health"):
+            shown = hub.login("alice").get(f"{own}/", timeout=30)
+        assert (shown.status_code, shown.url) == (200, f"{own}/"), shown.text[:2000]
+        assert "alice" in shown.text
+        passed = [urlsplit(each.url) for each in shown.history]
+        assert f"127.0.0.1:{hub.port}" in {each.netloc for each in passed}
+        assert passed[-1].path == "/oauth_callback"
     finally:
         hub.stop()
 

@@ -26,6 +26,7 @@ _BASES = {
 SECRETS: Mapping[str, str] = dict.fromkeys(
     (
         "OPENAI_API_KEY",
+        "VLLM_API_KEY",
         "CAMPUS_KEY",
         "ANTHROPIC_API_KEY",
         "AWS_ACCESS_KEY_ID",
