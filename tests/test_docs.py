@@ -21,7 +21,7 @@ from jupyterhub_ai_gateway.config import parse
 from jupyterhub_ai_gateway.handlers.routes import patterns
 from jupyterhub_ai_gateway.providers.registry import Providers
 from jupyterhub_ai_gateway.vocabulary import OPERATIONS
-from tools import command_line, log_messages, paths
+from tools import command_line, log_messages, paths, screenshots
 from tools.reference import REFERENCE, pages
 
 ROOT = Path(__file__).parent.parent
@@ -187,3 +187,11 @@ async def test_paths_of_others_want_the_scope_that_their_page_says() -> None:
             if refused.status != 403 or further.status == 403:
                 wrong[pattern] = (refused.status, further.status)
     assert wrong == {}
+
+
+def test_pictures_that_are_shown_are_taken_and_have_words() -> None:
+    text = "".join(path.read_text() for path in DOCUMENTS)
+    shown = re.findall(r"^ *```\{screenshot\} (\S+)\n *:alt: (\S.+)$", text, re.MULTILINE)
+    assert len(shown) == text.count("{screenshot}")
+    assert {name for name, _ in shown} <= set(screenshots.TAKEN)
+    assert set(screenshots.PAGES) <= {name for name, _ in shown}

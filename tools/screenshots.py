@@ -104,7 +104,7 @@ def main() -> int:
     shutil.rmtree(PICTURES, ignore_errors=True)
     PICTURES.mkdir()
     with tempfile.TemporaryDirectory() as folder, standing(Path(folder)) as hub:
-        for name, take in _PAGES.items():
+        for name, take in PAGES.items():
             take(hub, Path(folder), name)
             print(f"{name}: {', '.join(each.name for each in sorted(PICTURES.glob(f'{name}-*')))}")
     return 0
@@ -240,13 +240,13 @@ def opened(hub: GatewayHub, folder: Path, who: str, url: str) -> Iterator[Browse
         yield browser
 
 
-def keep(browser: Browser, name: str, *, phone: bool = False, sign: str = "body") -> None:
+def keep(browser: Browser, name: str, *, sign: str = "body") -> None:
     """Take the page in both colours, once `sign` is there, and as on a phone."""
 
     for theme in THEMES:
         scheme(browser, theme)
         browser.find(sign.replace("THEME", theme))
-        for is_phone in (False, True) if phone else (False,):
+        for is_phone in (False, True) if name in PHONES else (False,):
             (narrow if is_phone else wide)(browser)
             height = browser.driver.execute_script("return document.documentElement.scrollHeight")
             clip = {
@@ -266,7 +266,7 @@ def keep(browser: Browser, name: str, *, phone: bool = False, sign: str = "body"
 def home(hub: GatewayHub, folder: Path, name: str) -> None:
     with opened(hub, folder, "alice", hub.service_url) as browser:
         browser.find("#models .model")
-        keep(browser, name, phone=True)
+        keep(browser, name)
 
 
 def playground(hub: GatewayHub, folder: Path, name: str) -> None:
@@ -275,7 +275,7 @@ def playground(hub: GatewayHub, folder: Path, name: str) -> None:
         browser.type("#message", "Why is the sky blue, and the sunset red?")
         browser.click("#send")
         browser.wait_text(".turn.assistant .facts-line", "tokens in")
-        keep(browser, name, phone=True)
+        keep(browser, name)
 
 
 def docs(hub: GatewayHub, folder: Path, name: str) -> None:
@@ -355,7 +355,7 @@ def _has_tables(browser: Browser) -> bool | None:
     return True if len(browser.driver.find_elements("css selector", ".jp-OutputArea table")) >= 2 else None
 
 
-_PAGES = {
+PAGES = {
     "home": home,
     "playground": playground,
     "docs": docs,
@@ -364,6 +364,9 @@ _PAGES = {
     "instructor": instructor,
     "notebook": notebook,
 }
+
+TAKEN = (*PAGES, *(f"{name}-phone" for name in PHONES))
+"""The names of all pictures, each in both colours."""
 
 if __name__ == "__main__":
     sys.exit(main())
