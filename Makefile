@@ -9,6 +9,7 @@ RECORDINGS := $(VENV)/recordings/.ready
 AXE := $(VENV)/node/node_modules/axe-core/axe.min.js
 PATH := $(CURDIR)/$(VENV)/node/bin:$(CURDIR)/$(BIN):$(PATH)
 export PATH
+SPHINX = $(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
 
 .PHONY: help demo first-answer test test-compat newest bench docs lint format recordings clean
 
@@ -32,6 +33,7 @@ test: $(VENV)/.test $(OLDEST)/.ready $(CHP) $(AXE) $(RECORDINGS) browser databas
 	$(BIN)/python -m pytest -q
 
 test-compat: $(VENV)/.test $(CHP)
+	@$(PYTHON) tools/system_packages.py r
 	$(BIN)/python -m pytest -q tests/compat
 
 first-answer: $(VENV)/.test
@@ -47,8 +49,13 @@ bench: $(VENV)/.test
 	@$(PYTHON) tools/system_packages.py bench
 	$(BIN)/python -m benchmarks $(ARGS)
 
-docs: $(VENV)/.docs
-	$(BIN)/python -m sphinx -W --keep-going -q docs docs/_build/html
+# With pictures of the pages, where there is a browser; without one, each is said in words
+docs: $(VENV)/.docs $(VENV)/.test $(CHP) browser
+	@if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then \
+		$(BIN)/python -m tools.screenshots && $(SPHINX); \
+	else \
+		echo "No Chromium: the documentation is built without pictures" && $(SPHINX) -D without_screenshots=1; \
+	fi
 	@echo "docs/_build/html/index.html"
 
 format: $(VENV)/.test

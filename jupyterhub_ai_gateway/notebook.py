@@ -86,12 +86,17 @@ class Shown:
         cells = "".join(self._cells("th", self.heads))
         body = "".join(f"<tr>{''.join(self._cells('td', row))}</tr>" for row in self.rows)
         table = f"<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table>" if self.rows else ""
-        note = f"<p>{escape(self.note)}</p>" if self.note else ""
-        return f"<p><strong>{escape(self.title)}</strong></p>{table}{note}"
+        note = f"<p>{_text(self.note)}</p>" if self.note else ""
+        return f"<p><strong>{_text(self.title)}</strong></p>{table}{note}"
 
     def _cells(self, tag: str, texts: Sequence[str]) -> Iterator[str]:
         for text, side in zip(texts, self._sides, strict=True):
-            yield f'<{tag} style="text-align:{side}">{escape(text)}</{tag}>'
+            yield f'<{tag} style="text-align:{side}">{_text(text)}</{tag}>'
+
+
+def _text(text: str) -> str:
+    """Write a text as HTML; between two dollars in one piece of it, JupyterLab would see a formula."""
+    return escape(text).replace("$", "<span>$</span>")
 
 
 def ai_models(line: str = "") -> Shown:

@@ -1,74 +1,40 @@
-"""The documentation says what the code does: pages are current, blocks valid, links lead somewhere."""
+"""The documentation says what the code does: pages are current, links lead somewhere.
+
+Its code is run by `tests/documented`.
+"""
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from fakes.hub import ACCESS
+from served import FULL, served
 from traitlets.config import Config
 
 from jupyterhub_ai_gateway import errors, metrics
 from jupyterhub_ai_gateway.app.gateway_app import AIGateway
 from jupyterhub_ai_gateway.config import parse
+from jupyterhub_ai_gateway.handlers.routes import patterns
 from jupyterhub_ai_gateway.providers.registry import Providers
 from jupyterhub_ai_gateway.vocabulary import OPERATIONS
-from tools import log_messages
+from tools import command_line, log_messages, paths, screenshots
 from tools.reference import REFERENCE, pages
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-BLOCKS = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINKS = re.compile(r"\[[^\]]*\]\(([^)#\s]+)(?:#[^)]*)?\)")
 
 
-@pytest.mark.parametrize("name", pages())
+MADE = pages()
+
+
+@pytest.mark.parametrize("name", MADE)
 def test_generated_page_is_current(name: str) -> None:
-    assert (REFERENCE / name).read_text() == pages()[name], "run: python -m tools.reference"
-
-
-def blocks(language: str) -> list[Any]:
-    return [
-        pytest.param(text, id=f"{path.name}-{index}")
-        for path in DOCUMENTS
-        for index, (found, text) in enumerate(BLOCKS.findall(path.read_text()))
-        if found == language
-    ]
-
-
-@pytest.mark.parametrize("text", blocks("python"))
-def test_python_block_is_python(text: str) -> None:
-    ast.parse(text)
-
-
-@pytest.mark.parametrize("text", blocks("yaml"))
-def test_yaml_block_is_a_configuration_that_is_taken(text: str, tmp_path: Path) -> None:
-    (tmp_path / "key").write_text("sk-example")
-    document = yaml.safe_load(text.replace("/srv/jupyterhub/openai.key", str(tmp_path / "key")))
-    names = (
-        "OPENAI_API_KEY",
-        "CAMPUS_KEY",
-        "ANTHROPIC_API_KEY",
-        "AWS_ACCESS_KEY_ID",
-        "AWS_SECRET_ACCESS_KEY",
-        "AZURE_CLIENT_SECRET",
-        "AZURE_OPENAI_API_KEY",
-        "DATABRICKS_CLIENT_SECRET",
-        "GEMINI_API_KEY",
-        "MISTRAL_API_KEY",
-        "COHERE_API_KEY",
-    )
-    environ = dict.fromkeys(names, "sk-example")
-    assert parse(document, Providers.installed().schemas, environ).warnings == ()
-
-
-@pytest.mark.parametrize("text", blocks("json"))
-def test_json_block_is_json(text: str) -> None:
-    json.loads(text)
+    assert (REFERENCE / name).read_text() == MADE[name], "run: python -m tools.reference"
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -79,9 +45,12 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 
 def test_every_page_is_in_the_contents() -> None:
-    contents = (ROOT / "docs" / "index.md").read_text()
-    pages_there = [path.relative_to(ROOT / "docs").with_suffix("") for path in ROOT.glob("docs/*/*.md")]
-    assert [str(page) for page in pages_there if str(page) not in contents] == []
+    for section in ("tutorial", "howto", "explanation", "reference"):
+        folder = ROOT / "docs" / section
+        listed = (folder / "index.md").read_text().splitlines()
+        assert (
+            sorted(page.stem for page in folder.glob("*.md") if page.stem not in (*listed, "index")) == []
+        )
 
 
 def test_every_log_message_is_explained() -> None:
@@ -162,3 +131,67 @@ def test_every_slug_is_documented() -> None:
         found |= set(re.findall(r'slug="([a-z_]+)"', path.read_text()))
     internal = {"configuration", "not_found", "login_failed"}  # never an API's answer, or a page's
     assert sorted(slug for slug in found - internal if f"`{slug}`" not in text) == []
+
+
+def test_every_route_is_on_the_page_of_paths() -> None:
+    assert paths.undocumented() == []
+
+
+def test_every_option_of_the_command_line_has_a_help() -> None:
+    text = (REFERENCE / "command-line.md").read_text()
+    assert re.findall(r"^\| (?!\*\*|---).* \|  \|$", text, re.MULTILINE) == []
+    for name, _ in command_line.commands():
+        assert f"\n## {name}\n" in text
+
+
+def test_every_provider_is_on_its_page() -> None:
+    text = (REFERENCE / "providers.md").read_text()
+    for name, schema in Providers.installed().schemas.items():
+        assert f"`{name}`" in text
+        assert schema.retired is None or schema.retired in text
+
+
+def test_every_documented_slug_is_one_that_the_code_has() -> None:
+    """The other way round than `test_every_slug_is_documented`: what is gone leaves the page as well."""
+    code = "".join(path.read_text() for path in (ROOT / "jupyterhub_ai_gateway").rglob("*.py"))
+    rows = re.findall(r"^\| \d[^|]*\|([^|]*)\|", (REFERENCE / "errors.md").read_text(), re.MULTILINE)
+    slugs = {slug for row in rows for slug in re.findall(r"`([a-z_]+)`", row)}
+    assert len(slugs) > 50
+    assert sorted(slug for slug in slugs if f'"{slug}"' not in code) == []
+
+
+def sample(pattern: str) -> str:
+    """Return a path that a route's pattern matches, mostly with names that nobody has."""
+    if "(resp_" in pattern:
+        return "v1/responses/resp_nothing"
+    if pattern.startswith("gateway/proxy"):
+        return "gateway/proxy/chat/v1/chat/completions"
+    shown = paths.readable(pattern, ("nothing",) * 4)
+    return shown.replace("nothing:nothing", "nothing:generateContent")
+
+
+async def test_paths_of_others_want_the_scope_that_their_page_says() -> None:
+    """Without the scope the caller learns nothing of what is there; with all scopes they get further."""
+    wrong: dict[str, tuple[int, int]] = {}
+    hi = {"model": "chat", "messages": [{"role": "user", "content": "Hi"}]}
+    async with served() as running:
+        nothing = running.knows("t-nothing", ACCESS)
+        everything = running.knows("t-everything", ACCESS, FULL, "custom:ai-gateway:admin")
+        for pattern, handler, _ in patterns():
+            if "none" in paths.OTHERS.get(handler.__name__, ("none",))[0]:
+                continue
+            methods = paths.methods_of(handler)
+            method, body = ("POST", hi) if "POST" in methods and "DELETE" not in methods else ("GET", None)
+            refused = await running.ask(method, sample(pattern), body, token=nothing)
+            further = await running.ask(method, sample(pattern), body, token=everything)
+            if refused.status != 403 or further.status == 403:
+                wrong[pattern] = (refused.status, further.status)
+    assert wrong == {}
+
+
+def test_pictures_that_are_shown_are_taken_and_have_words() -> None:
+    text = "".join(path.read_text() for path in DOCUMENTS)
+    shown = re.findall(r"^ *```\{screenshot\} (\S+)\n *:alt: (\S.+)$", text, re.MULTILINE)
+    assert len(shown) == text.count("{screenshot}")
+    assert {name for name, _ in shown} <= set(screenshots.TAKEN)
+    assert set(screenshots.PAGES) <= {name for name, _ in shown}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -69,6 +70,9 @@ async def test_models_usage_and_limits(
             assert "$1.40 of $2.00 per month" in repr(limits)
             assert "4 of 4 requests at a time" in repr(limits)
             assert "30%" in repr(limits)
+            assert not [
+                text for text in re.split("<[^>]*>", limits._repr_html_()) if "$" in text.strip("$")
+            ]
             assert limits.data["caller"]["name"] == "alice"
             assert limits.note == ""
             for _ in range(2):
@@ -76,7 +80,8 @@ async def test_models_usage_and_limits(
             limits = await run(shell, "ai_limits")
             assert "Your budget budget (each user) is used to 90% and resets " in limits.note
             assert [row[0] for row in limits.rows] == ["daily", "budget", "at-once"]
-            assert '<td style="text-align:right">$1.80</td>' in (await run(shell, "ai_usage"))._repr_html_()
+            page = (await run(shell, "ai_usage"))._repr_html_()
+            assert '<td style="text-align:right"><span>$</span>1.80</td>' in page
             monkeypatch.setenv("OPENAI_API_KEY", "t-nobody")
             with pytest.raises(notebook.GatewayError, match="answered 401"):
                 await asyncio.to_thread(notebook.ai_usage)

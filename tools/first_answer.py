@@ -41,9 +41,11 @@ def main() -> int:
             start_new_session=True,
         )
         try:
-            url, password = _told(demo)
+            url, password = told(demo)
             print(f"make demo was ready after {time.monotonic() - began:.0f} s")
-            answer = _first_cell(url, password, clone / "demo" / "first-call.ipynb")
+            notebook = json.loads((clone / "demo" / "first-call.ipynb").read_text())
+            cells = [each for each in notebook["cells"] if each["cell_type"] == "code"]
+            answer = first_cell(url, password, "".join(cells[0]["source"]))
         finally:
             os.killpg(demo.pid, signal.SIGINT)
             demo.wait(60)
@@ -52,7 +54,7 @@ def main() -> int:
     return 0 if answer.strip() and took_s < LONGEST_S else 1
 
 
-def _told(demo: subprocess.Popen[str]) -> tuple[str, str]:
+def told(demo: subprocess.Popen[str]) -> tuple[str, str]:
     """Read what the README's reader reads: where to go, and the password."""
     url = password = None
     assert demo.stdout is not None
@@ -64,7 +66,8 @@ def _told(demo: subprocess.Popen[str]) -> tuple[str, str]:
     raise SystemExit("make demo ended without saying where it is")
 
 
-def _first_cell(url: str, password: str, notebook: Path) -> str:
+def first_cell(url: str, password: str, cell: str) -> str:
+    """Log in, start a server, run a cell in a kernel of it, and return what it printed."""
     browser = requests.Session()
     browser.get(f"{url}hub/login").raise_for_status()
     xsrf = browser.cookies.get("_xsrf", path="/hub/")
@@ -90,8 +93,10 @@ def _first_cell(url: str, password: str, notebook: Path) -> str:
     kernel.raise_for_status()
     address = f"{server}api/kernels/{kernel.json()['id']}/channels".replace("http", "ws", 1)
     channel = websocket.create_connection(address, header=token, timeout=60)
-    cells = [each for each in json.loads(notebook.read_text())["cells"] if each["cell_type"] == "code"]
-    return _run(channel, "".join(cells[0]["source"]))
+    try:
+        return _run(channel, cell)
+    finally:
+        channel.close()
 
 
 def _run(channel: websocket.WebSocket, code: str) -> str:

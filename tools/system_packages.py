@@ -3,6 +3,7 @@
 python tools/system_packages.py browser    Chromium and its driver, for the tests of the pages
 python tools/system_packages.py databases  Redis and PostgreSQL, for the tests of stores and the ledger
 python tools/system_packages.py bench      nginx and a C compiler, for the benchmark
+python tools/system_packages.py r          R with httr2, for the test of its cell
 python tools/system_packages.py venv       what Debian leaves out of Python
 """
 
@@ -18,12 +19,14 @@ NEEDS: dict[str, dict[str, tuple[str, ...]]] = {
     "browser": {"chromium": ("chromium",), "chromedriver": ("chromium-driver",)},
     "bench": {"nginx": ("nginx-light",), "cc": ("gcc", "libc6-dev")},
     "databases": {"redis-server": ("redis-server",), "initdb": ("postgresql",)},
+    "r": {"Rscript": ("r-base-core", "r-cran-httr2", "r-cran-askpass")},
     "venv": {"no program of that name": ("python3-venv",)},
 }
 WITHOUT = {
     "browser": "the tests of the pages are skipped; install chromium and chromium-driver",
     "bench": "the benchmark leaves something out; install nginx and a C compiler",
     "databases": "the tests with real databases are skipped; install redis-server and postgresql",
+    "r": "the test of the cell for R is skipped; install R, httr2 and askpass",
     "venv": "install python3-venv",
 }
 

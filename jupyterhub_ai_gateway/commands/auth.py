@@ -57,7 +57,7 @@ class Auth:
         """Do what the command line says; the program's exit status."""
         if words and words[0] in _WORDS:
             words = [_WORDS[words[0]], *words[1:]]
-        arguments = _parser().parse_args(words)
+        arguments = parser_of_words().parse_args(words)
         try:
             command: Callable[[argparse.Namespace], None] = getattr(self, arguments.command)
             command(arguments)
@@ -269,7 +269,8 @@ def _seconds(text: str) -> int:
     return int(match[1]) * UNITS_S[match[2] or "s"]
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser_of_words() -> argparse.ArgumentParser:
+    """Return what reads the words after the command."""
     parser = argparse.ArgumentParser(
         prog="jupyterhub-ai-gateway auth",
         description="A token of the Hub, for those who are outside of it.",

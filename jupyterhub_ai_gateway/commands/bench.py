@@ -280,7 +280,7 @@ def summary(result: Mapping[str, Any]) -> str:
 
 def bench(words: Sequence[str], environ: Mapping[str, str]) -> int:
     """Run the command; the program's exit status."""
-    arguments = _parser().parse_args(words)
+    arguments = parser_of_words().parse_args(words)
     try:
         result, errors = asyncio.run(_measure(arguments, environ))
     except Trouble as trouble:
@@ -419,7 +419,8 @@ def _rate(text: str) -> float:
     return rate
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser_of_words() -> argparse.ArgumentParser:
+    """Return what reads the words after the command."""
     parser = argparse.ArgumentParser(
         prog="jupyterhub-ai-gateway bench",
         description="Ask a chat endpoint many questions, and say how fast it answers. "
@@ -429,9 +430,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--backend", choices=BACKENDS, default="vllm", help="all of them are asked as OpenAI's chat is")
     add("--base-url", required=True, help="ends in chat/completions, or is what OpenAI's clients are given")
     add("--model", required=True, help="which model is asked")
-    add("--dataset-name", choices=DATASETS, default="sharegpt")
-    add("--dataset-path", default="", help="the ShareGPT file")
-    add("--num-prompts", type=_count, default=1000)
+    add("--dataset-name", choices=DATASETS, default="sharegpt", help="where the questions come from")
+    add("--dataset-path", help="the ShareGPT file")
+    add("--num-prompts", type=_count, default=1000, help="how many questions")
     add("--request-rate", type=_rate, default=math.inf, help="questions per second; all at once unless set")
     add("--max-concurrency", type=_count, help="how many at a time; any number unless set")
     add("--output-file", help="the file to which a line of JSON is appended")
@@ -441,13 +442,18 @@ def _parser() -> argparse.ArgumentParser:
         help="ask for so many tokens, whatever the file's answers have",
     )
     add("--sharegpt-context-len", type=_count, help="leave out what is longer than that")
-    add("--random-input-len", type=_count, default=256)
-    add("--random-output-len", type=_count, default=128)
-    add("--random-range-ratio", type=float, default=0.5)
+    add("--random-input-len", type=_count, default=256, help="words of a random question")
+    add("--random-output-len", type=_count, default=128, help="tokens of its answer")
+    add(
+        "--random-range-ratio",
+        type=float,
+        default=0.5,
+        help="the shortest of both, as a share of the longest",
+    )
     add("--extra-request-body", help="a JSON object that each request has besides")
-    add("--disable-stream", action="store_true")
-    add("--disable-ssl-verification", action="store_true")
+    add("--disable-stream", action="store_true", help="ask for whole answers")
+    add("--disable-ssl-verification", action="store_true", help="take any certificate")
     add("--disable-tqdm", action="store_true", help="show no progress")
     add("--print-json", action="store_true", help="print the line of JSON as well")
-    add("--seed", type=int, default=1)
+    add("--seed", type=int, default=1, help="the same questions for the same number")
     return parser

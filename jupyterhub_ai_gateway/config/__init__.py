@@ -42,7 +42,7 @@ from .openai_gateway import names_file, read_openai_gateway, text_of
 from .parameters import ParametersConfig
 from .parse import fold, parse
 from .policies import group_policies
-from .reference import reference_page
+from .reference import provider_section, reference_page
 from .schema import json_schema
 from .secrets import Secret, resolve_secret
 from .watch import FileWatch
@@ -88,6 +88,7 @@ __all__ = [
     "names_file",
     "parse",
     "period_s",
+    "provider_section",
     "read_document",
     "read_limits",
     "read_openai_gateway",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import fields
 
 from ..vocabulary import Timeouts
@@ -62,19 +62,9 @@ the old one stays in use, and the log and `/health` say why.
 """
 
 
-def reference_page(providers: Mapping[str, ProviderSchema]) -> str:
+def reference_page() -> str:
     """Return `docs/reference/configuration.md`."""
-    unique = {schema.name: schema for schema in providers.values()}
-    names = {
-        name: sorted(key for key, schema in providers.items() if schema.name == name) for name in unique
-    }
-    parts = [
-        _HEAD,
-        _keys(),
-        "## Providers\n",
-        *(_provider(unique[name], names[name]) for name in sorted(unique)),
-    ]
-    return "\n".join(parts).rstrip() + "\n"
+    return f"{_HEAD}\n{_keys()}".rstrip() + "\n"
 
 
 def _keys() -> str:
@@ -87,9 +77,13 @@ def _keys() -> str:
             "model.",
         ),
         ("endpoint_type", "yes", f"{_code(ENDPOINT_TYPES)}. Also spelled {_code(TYPE_KEYS[1:])}."),
-        ("model.provider", "yes", "One of the providers below. Case, `-` and `_` make no difference."),
+        (
+            "model.provider",
+            "yes",
+            "One of the [providers](providers.md). Case, `-` and `_` make no difference.",
+        ),
         ("model.name", "usually", "The provider's own name of the model."),
-        ("model.config", "", "The provider's settings, below."),
+        ("model.config", "", "The provider's [settings](providers.md#settings)."),
         ("model.tls", "", "Files in PEM for TLS with this provider, below."),
         ("deployments", "", "Where the model runs, in place of `model`: a list, described below."),
         (
@@ -559,11 +553,10 @@ def _mlflow_rows() -> list[tuple[str, str, str]]:
     ]
 
 
-def _provider(schema: ProviderSchema, names: Iterable[str]) -> str:
-    others = [name for name in names if name != schema.name]
+def provider_section(schema: ProviderSchema, others: Iterable[str]) -> str:
+    """Return what one provider takes in the configuration; `others` are its other names."""
+    others = list(others)
     lines = [f"### {schema.name}\n"]
-    if schema.retired:
-        return "\n".join([*lines, schema.retired[0].upper() + schema.retired[1:] + ".\n"])
     if others:
         lines.append(f"Also {_code(others)}.\n")
     lines.append(f"Serves {_code(sorted(schema.endpoint_types))}.\n")

@@ -27,7 +27,7 @@ def rules(prefix: str) -> list[Rule]:
     return [
         (f"{re.escape(base)}{pattern}", handler, arguments)
         for base in dict.fromkeys((prefix, "/"))
-        for pattern, handler, arguments in _patterns()
+        for pattern, handler, arguments in patterns()
     ]
 
 
@@ -85,7 +85,8 @@ def _no_access_log(handler: web.RequestHandler) -> None:
     """Write nothing: the gateway's own line has what matters, and a query string stays out."""
 
 
-def _patterns() -> Iterator[Rule]:
+def patterns() -> Iterator[Rule]:
+    """Yield every path below the prefix, as a pattern."""
     for path, operation in POST_PATHS.items():
         yield re.escape(path[1:]), SharedPathHandler, {"operation": operation}
     for version in ("v1/", ""):

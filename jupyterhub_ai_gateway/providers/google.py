@@ -11,7 +11,7 @@ from urllib.parse import quote
 import msgspec
 from typing_extensions import override
 
-from ..config import ENDPOINT_TYPES, ModelConfig, ProviderSchema, Secret, Setting
+from ..config import TEXT_TYPES, ModelConfig, ProviderSchema, Secret, Setting
 from ..dialects.gemini_request import as_count_request
 from ..errors import UpstreamRefused
 from ..upstream.base import Target
@@ -63,7 +63,7 @@ class Gemini(GoogleHost):
                 help="both leaves the translation of chat completions to Google.",
             ),
         ),
-        endpoint_types=frozenset(ENDPOINT_TYPES),
+        endpoint_types=frozenset(TEXT_TYPES),
     )
 
     def __init__(self, model: ModelConfig) -> None:

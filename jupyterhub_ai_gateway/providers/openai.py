@@ -274,7 +274,7 @@ class Azure(OpenAI):
             ),
             *entra.SETTINGS,
         ),
-        endpoint_types=frozenset(ENDPOINT_TYPES),
+        endpoint_types=frozenset(ENDPOINT_TYPES) - {RERANK.endpoint_type},
         check=_check_named,
     )
 

@@ -286,7 +286,7 @@ def test_a_person_finds_a_model_and_copies_a_cell_that_works(person: Any, hub: G
     assert hub.hub.run_in_kernel("alice", environment + copied).strip() == "Hi"
     for key, part in (
         ("magic", "%%ai openai-chat-custom:gpt-4o-mini"),
-        ("r", "chat_openai_compatible"),
+        ("r", "library(httr2)"),
         ("codex", "wire_api=responses"),
         ("opencode", "@ai-sdk/openai-compatible"),
         ("curl", "%%bash"),

@@ -1,19 +1,25 @@
-"""Coding agents as people install them, each doing a small task with a tool, over every provider."""
+"""Coding agents as people install them, each doing a small task with a tool, over every provider.
+
+They are started by the cells of the home page, and by the files that the how-to guides show.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from documented.blocks import page
+from documented.hub_blocks import configured
 from fakes.upstream import FakeUpstream, Reply, Request
+from handlers.cells import cell
 from matrix.vendors import VENDORS, Say, Seen, Vendor
-from served import PREFIX, Served, served
+from served import Served, served
 
 PACKAGES = ("@anthropic-ai/claude-code", "@openai/codex", "opencode-ai")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jupyterhub-ai-gateway" / "agents"
@@ -111,61 +117,98 @@ async def does_its_task(front: str, back: str, tmp_path: Path, command: Any) -> 
     assert "done" in said
 
 
-@every_vendor
-@pytest.mark.gen_test(timeout=300)
-async def test_claude_code(back: str, tmp_path: Path, agents: Path) -> None:
-    def command(running: Served) -> Any:
-        line = [str(agents / "claude"), "-p", TASK, "--model", "model", "--allowedTools", "Write,Bash"]
-        return line, {
-            "ANTHROPIC_BASE_URL": f"{running.url}{PREFIX}",
-            "ANTHROPIC_AUTH_TOKEN": "t-alice",
-            "ANTHROPIC_DEFAULT_HAIKU_MODEL": "model",
-            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
-        }
+WITHOUT_TALK = {
+    "claude": ["-p", TASK, "--allowedTools", "Write,Bash"],
+    "codex": ["exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox"],
+    "opencode": ["run", TASK],
+}
+"""What makes an agent do the task and end, in place of its screen."""
+QUIET = {
+    "claude": {
+        "ANTHROPIC_DEFAULT_HAIKU_MODEL": "model",
+        "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+    },
+    "codex": {},
+    "opencode": {},
+}
 
-    await does_its_task("Messages", back, tmp_path, command)
+
+def stand_in(agents: Path, name: str, folder: Path) -> str:
+    """Put a program of the agent's name first on the path, which adds the task; return the path."""
+    folder.mkdir()
+    given = shlex.join(WITHOUT_TALK[name])
+    last = f" {shlex.quote(TASK)}" if name == "codex" else ""
+    program = folder / name
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(str(agents / name))} {given} "$@"{last}\n')
+    program.chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
 
 
-@every_vendor
-@pytest.mark.gen_test(timeout=300)
-async def test_codex(back: str, tmp_path: Path, agents: Path) -> None:
-    def command(running: Served) -> Any:
-        folder = tmp_path / ".codex"
-        folder.mkdir()
-        (folder / "config.toml").write_text(
-            f"""
-model = "model"
-model_provider = "hub"
-web_search = "disabled"
-
-[model_providers.hub]
-name = "The Hub"
-base_url = "{running.base_url}"
-env_key = "JUPYTERHUB_API_TOKEN"
-wire_api = "responses"
-"""
-        )
-        line = [str(agents / "codex"), "exec", "--skip-git-repo-check"]
-        line += ["--dangerously-bypass-approvals-and-sandbox", TASK]
-        return line, {"JUPYTERHUB_API_TOKEN": "t-alice"}
-
-    await does_its_task("Responses", back, tmp_path, command)
+def server_environment(running: Served, name: str, path: str) -> dict[str, str]:
+    """Return what a server of the Hub has in its environment."""
+    return {
+        "PATH": path,
+        "OPENAI_BASE_URL": running.base_url,
+        "OPENAI_API_KEY": running.token,
+        "JUPYTERHUB_API_TOKEN": running.token,
+        **QUIET[name],
+    }
 
 
 @every_vendor
+@pytest.mark.parametrize(
+    ("name", "front"),
+    [("claude", "Messages"), ("codex", "Responses"), ("opencode", "chat completions")],
+)
 @pytest.mark.gen_test(timeout=300)
-async def test_opencode(back: str, tmp_path: Path, agents: Path) -> None:
-    def command(running: Served) -> Any:
-        hub = {
-            "npm": "@ai-sdk/openai-compatible",
-            "name": "The Hub",
-            "options": {"baseURL": running.base_url, "apiKey": "{env:JUPYTERHUB_API_TOKEN}"},
-            "models": {"model": {"name": "model"}},
-        }
-        config = {"provider": {"hub": hub}, "model": "hub/model", "small_model": "hub/model"}
-        config |= {"autoupdate": False, "share": "disabled"}
-        (tmp_path / "work" / "opencode.json").write_text(json.dumps(config))
-        line = [str(agents / "opencode"), "run", "--model", "hub/model", TASK]
-        return line, {"JUPYTERHUB_API_TOKEN": "t-alice"}
+async def test_the_home_page_s_cell_starts_the_agent(
+    name: str, front: str, back: str, tmp_path: Path, agents: Path
+) -> None:
+    path = stand_in(agents, name, tmp_path / "bin")
 
-    await does_its_task("chat completions", back, tmp_path, command)
+    def command(running: Served) -> Any:
+        text = cell(name, "model", running.base_url)
+        return ["bash", "-c", text], server_environment(running, name, path)
+
+    await does_its_task(front, back, tmp_path, command)
+
+
+@pytest.mark.gen_test(timeout=300)
+async def test_claude_code_works_as_the_guide_says(tmp_path: Path, agents: Path) -> None:
+    path = stand_in(agents, "claude", tmp_path / "bin")
+
+    def command(running: Served) -> Any:
+        block = page("howto/claude-code.md").block("python", "from jupyterhub_ai_gateway.hub_config")
+        given = configured(block, running)
+        given |= {"ANTHROPIC_MODEL": "model"}
+        return ["claude"], {**server_environment(running, "claude", path), **given}
+
+    await does_its_task("Messages", "Messages", tmp_path, command)
+
+
+@pytest.mark.gen_test(timeout=300)
+async def test_codex_works_as_the_guide_says(tmp_path: Path, agents: Path) -> None:
+    path = stand_in(agents, "codex", tmp_path / "bin")
+
+    def command(running: Served) -> Any:
+        text = page("howto/codex.md").block("toml", 'model = "chat"')
+        text = text.replace('model = "chat"', 'model = "model"')
+        text = text.replace("http://127.0.0.1:5000/services/ai-gateway/v1", running.base_url)
+        (tmp_path / ".codex").mkdir()
+        (tmp_path / ".codex" / "config.toml").write_text(text)
+        return ["codex"], server_environment(running, "codex", path)
+
+    await does_its_task("Responses", "Messages", tmp_path, command)
+
+
+@pytest.mark.gen_test(timeout=300)
+async def test_opencode_works_as_the_guide_says(tmp_path: Path, agents: Path) -> None:
+    path = stand_in(agents, "opencode", tmp_path / "bin")
+
+    def command(running: Served) -> Any:
+        text = page("howto/opencode.md").block("json", "{")
+        text = text.replace('"chat": {"name": "chat"}', '"model": {"name": "model"}')
+        (tmp_path / "work" / "opencode.json").write_text(text.replace("hub/chat", "hub/model"))
+        return ["opencode"], server_environment(running, "opencode", path)
+
+    await does_its_task("chat completions", "Responses", tmp_path, command)

@@ -55,9 +55,8 @@ function curlCell(model, isInside, url, paths) {
 
 function rCell(model, isInside, url) {
   const base = isInside ? 'Sys.getenv("OPENAI_BASE_URL")' : python(url);
-  const key = isInside ? 'Sys.getenv("OPENAI_API_KEY")' : "token";
-  const first = isInside ? "" : 'token <- askpass::askpass("Token")\n';
-  return `library(ellmer)\n\n${first}chat <- chat_openai_compatible(\n  base_url = ${base},\n  credentials = function() ${key},\n  model = ${python(model)}\n)\nchat$chat("Hello!")`;
+  const key = isInside ? 'Sys.getenv("OPENAI_API_KEY")' : 'askpass::askpass("Token: ")';
+  return `library(httr2)\n\nanswer <- request(${base}) |>\n  req_url_path_append("chat/completions") |>\n  req_auth_bearer_token(${key}) |>\n  req_body_json(list(\n    model = ${python(model)},\n    messages = list(list(role = "user", content = "Hello!"))\n  )) |>\n  req_error(body = \\(answer) resp_body_json(answer)$error$message) |>\n  req_perform() |>\n  resp_body_json()\ncat(answer$choices[[1]]$message$content)`;
 }
 
 function anthropicCell(model, isInside, url) {
@@ -75,7 +74,7 @@ const claudeCode = (model, isInside, url) =>
   `${given(isInside, url)}ANTHROPIC_BASE_URL="\${OPENAI_BASE_URL%/v1}" ANTHROPIC_AUTH_TOKEN="$OPENAI_API_KEY" \\\n  ANTHROPIC_MODEL=${shell(model)} claude`;
 
 const codex = (model, isInside, url) =>
-  `${given(isInside, url)}codex --model ${shell(model)} -c model_provider=hub \\\n  -c model_providers.hub.name=Hub -c model_providers.hub.wire_api=responses \\\n  -c model_providers.hub.base_url="$OPENAI_BASE_URL" -c model_providers.hub.env_key=OPENAI_API_KEY`;
+  `${given(isInside, url)}codex --model ${shell(model)} -c web_search=disabled -c model_provider=hub \\\n  -c model_providers.hub.name=Hub -c model_providers.hub.wire_api=responses \\\n  -c model_providers.hub.base_url="$OPENAI_BASE_URL" -c model_providers.hub.env_key=OPENAI_API_KEY`;
 
 function openCode(model, isInside, url) {
   const provider = {
@@ -94,9 +93,11 @@ export function snippetsOf(model, isInside, url) {
   const all = [
     [Boolean(callOf(paths)), "python", "Python", CELL, () => [pythonCell(id, isInside, url, paths)], "Needs the package openai."],
     [is(CHAT) && isInside, "magic", "%%ai", CELL, () => ["%load_ext jupyter_ai_magics", `%%ai openai-chat-custom:${id}\nHello!`],
-      `Needs jupyter-ai-magics and langchain-openai. With Jupyter AI 3 the two lines are %load_ext jupyter_ai_magic_commands and %%ai openai/${id}.`],
+"Needs Jupyter AI 2: the packages jupyter-ai-magics (before 3) and langchain-openai."],
+    [is(CHAT) && isInside, "magic3", "%%ai, Jupyter AI 3", CELL, () => ["%load_ext jupyter_ai_magic_commands", `%ai alias hub openai/${id}`, "%%ai hub\nHello!"],
+      "Needs Jupyter AI 3: the package jupyter-ai-magic-commands."],
     [Boolean(callOf(paths)), "curl", "curl", isInside ? CELL : TERMINAL, () => [curlCell(id, isInside, url, paths)], isInside ? "In a terminal leave out the first line." : ""],
-    [is(CHAT), "r", "R", R_CELL, () => [rCell(id, isInside, url)], "Needs the package ellmer, 0.4 or newer."],
+    [is(CHAT), "r", "R", R_CELL, () => [rCell(id, isInside, url)], isInside ? "Needs R 4.1 or newer and the package httr2 (Debian: r-cran-httr2)." : "Needs R 4.1 or newer and the packages httr2 and askpass (Debian: r-cran-httr2, r-cran-askpass)."],
     [is(MESSAGES), "anthropic", "Anthropic SDK", CELL, () => [anthropicCell(id, isInside, url)], "Needs the package anthropic."],
     [is(MESSAGES), "claude", "Claude Code", TERMINAL, () => [claudeCode(id, isInside, url)], ""],
     [is(RESPONSES), "codex", "Codex", TERMINAL, () => [codex(id, isInside, url)], ""],
