@@ -74,7 +74,7 @@ async def test_the_environment_s_proxies_count_only_when_the_configuration_says_
             assert (len(proxy.requests), len(up.requests)) == ((1, 0) if is_asked else (0, 1))
             config["proxy_from_environment"] = not is_asked
     if is_asked:
-        expected_log.take("upstream_error")
+        expected_log.take("upstream_overloaded")
 
 
 async def test_other_proxies_count_after_a_restart(expected_log: ExpectedLog) -> None:

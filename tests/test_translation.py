@@ -268,7 +268,7 @@ async def test_an_error_is_told_at_once_although_the_provider_says_no_more(
             assert b"Good" in answer.body
             assert b"Overloaded" in answer.body
             assert b"[DONE]" not in answer.body
-    expected_log.take("upstream_error")
+    expected_log.take("upstream_overloaded")
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])

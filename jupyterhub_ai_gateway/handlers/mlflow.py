@@ -65,17 +65,13 @@ PAGE_SIZE = 3000
 FIRST_PROVIDERS = ("openai", "anthropic", "cohere", "databricks-model-serving")
 """What the oldest clients take as a provider; any other is told to them as the first of these."""
 UNIFIED = (CHAT, COMPLETIONS, EMBEDDINGS)
-_ANTHROPIC = (MESSAGES, COUNT_TOKENS)
+_BASES = [f"{base}{version}" for base in ("anthropic", "openai", "mlflow") for version in VERSIONS]
 NATIVE: Sequence[tuple[str, Sequence[Operation]]] = (
     ("openai/v1", (CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, INPUT_TOKENS)),
-    *(
-        (f"{base}{version}", _ANTHROPIC)
-        for base in ("anthropic", "openai", "mlflow")
-        for version in VERSIONS
-    ),
+    *((base, (MESSAGES, COUNT_TOKENS)) for base in _BASES),
 )
-"""Below `/gateway`: formats of providers, and what is spoken in each. Google's paths have a model of their
-own in them, so they stand with Google's other paths. Anthropic's clients are given any of the bases."""
+"""Below `/gateway`: what is spoken in the format of each provider; Google's paths stand with its others.
+Anthropic's clients are given any of the bases."""
 _PART = re.compile(r"([a-z]+);dur=([0-9.]+)")
 
 

@@ -175,6 +175,29 @@ def test_an_event_that_is_no_object_ends_the_stream(name: str, data: bytes) -> N
         reader.feed(b"data: " + data + b"\n\n")
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "document"),
+    [
+        ("chat completions", "", {"choices": 5}),
+        ("chat completions", "", {"choices": [5]}),
+        ("chat completions", "", {"choices": [{"delta": {"tool_calls": [5]}}]}),
+        ("chat completions", "", {"choices": [{"delta": {"content": 5}}]}),
+        ("Mistral", "", {"choices": [{"delta": {"content": ["x"]}}]}),
+        ("Messages", "content_block_delta", {"type": "content_block_delta", "delta": {"text": "x"}}),
+        ("Messages", "content_block_stop", {"type": "content_block_stop", "index": "x"}),
+        ("Responses", "", {"type": "response.output_item.added", "item": 5}),
+        ("Cohere", "", {"type": "content-delta", "delta": {"message": {"content": 5}}}),
+        ("Gemini", "", {"candidates": [5]}),
+        ("Gemini", "", {"candidates": [{"content": {"parts": 5}}]}),
+        ("Converse", "contentBlockDelta", {"delta": 5}),
+    ],
+)
+def test_nothing_that_makes_no_sense_is_passed_over(name: str, kind: str, document: Any) -> None:
+    reader = tap(CHAT, name)
+    with pytest.raises(UpstreamBroken):
+        reader.feed(b"event: %b\ndata: %b\n\n" % (kind.encode(), json.dumps(document).encode()))
+
+
 def test_every_format_is_here() -> None:
     assert set(BACKS) == {*VENDORS, *AT_BEDROCK} - {"Messages at Bedrock"}
     assert set(ASKED) == set(FRONTS)
