@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -329,12 +329,9 @@ def notebook(hub: GatewayHub, folder: Path, name: str) -> None:
     hub.hub.spawn("alice")
     with opened(hub, folder, "alice", f"{hub.hub.url}hub/user/alice/lab/tree/usage.ipynb") as browser:
         browser.find(".jp-Notebook .jp-CodeCell .cm-content")
-        wait_until("kernel", lambda: _is_idle(browser))
-        for cell in range(len(NOTEBOOK_CELLS)):
-            browser.driver.find_elements("css selector", ".jp-CodeCell .cm-content")[cell].click()
-            ActionChains(browser.driver).key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(
-                Keys.SHIFT
-            ).perform()
+        wait_until("kernel", lambda: _is_idle(browser), 120)
+        for number in range(len(NOTEBOOK_CELLS)):
+            _run_cell(browser, number)
         wait_until("tables", lambda: _has_tables(browser))
         if browser.driver.find_elements("css selector", ".jp-OutputArea mjx-container"):
             raise SystemExit("JupyterLab takes amounts of money for formulas")
@@ -342,6 +339,22 @@ def notebook(hub: GatewayHub, folder: Path, name: str) -> None:
         browser.driver.execute_script("document.querySelector('.jp-WindowedPanel-outer').scrollTop = 0")
         keep(browser, name, sign='body[data-jp-theme-name="JupyterLab THEME" i]')
     hub.hub.stop_server("alice")
+
+
+def _run_cell(browser: Browser, number: int) -> None:
+    """Run a cell by its key, and return once it has; a press may be lost while JupyterLab starts."""
+    for patience_s in (20, 20, 120):
+        browser.driver.find_elements("css selector", ".jp-CodeCell .cm-content")[number].click()
+        ActionChains(browser.driver).key_down(Keys.SHIFT).send_keys(Keys.ENTER).key_up(Keys.SHIFT).perform()
+        with suppress(TimeoutError):
+            wait_until("end of the cell", lambda: _has_run(browser, number), patience_s)
+            return
+    raise SystemExit(f"JupyterLab did not run: {NOTEBOOK_CELLS[number]}")
+
+
+def _has_run(browser: Browser, number: int) -> bool | None:
+    prompt = browser.driver.find_elements("css selector", ".jp-CodeCell .jp-InputPrompt")[number].text
+    return True if any(each.isdigit() for each in prompt) else None
 
 
 def _is_idle(browser: Browser) -> bool | None:
