@@ -8,6 +8,7 @@
 --   :s            the pool: slots, bounds, how far tokens have faded
 --   :at :n        the processes: by when they are given up, and their last step
 --   :or :ow       how many of theirs run, and wait
+--   :part         what those may run who go by their part, until all are back
 --   :t:PROCESS    their requests: R or W, priority, tokens, when it began to run or arrived, whose
 --   :u            what each path has had: log2 of its tokens, plus the half-lives that had gone by then
 --   :w :r         weights of paths that are not 1; how many of theirs run
@@ -53,8 +54,19 @@ end
 local function counted(owner)
   return tonumber(call('HGET', root .. ':or', owner) or 0), tonumber(call('HGET', root .. ':ow', owner) or 0)
 end
-local in_use, waiting = total(':or'), total(':ow')
-local had_room, had_processes = in_use < s.slots and waiting == 0, call('ZCARD', root .. ':at')
+local in_use, waiting, kept_free
+local function recount()
+  in_use, waiting, kept_free = total(':or'), total(':ow'), 0
+  local parts = call('HGETALL', root .. ':part')
+  for i = 1, #parts, 2 do
+    kept_free = kept_free + math.max(0, tonumber(parts[i + 1]) - counted(parts[i]))
+  end
+end
+recount()
+local function has_room()
+  return in_use + kept_free < s.slots
+end
+local had_room, had_processes = has_room() and waiting == 0, call('ZCARD', root .. ':at')
 
 local news = {}
 local function tell(owner, ...)
@@ -200,9 +212,9 @@ end
 local function drop(owner)
   for _, id in ipairs(call('HKEYS', root .. ':t:' .. owner)) do finish(ticket(id)) end
   call('ZREM', root .. ':at', owner)
-  for _, key in ipairs({':n', ':or', ':ow'}) do call('HDEL', root .. key, owner) end
+  for _, key in ipairs({':n', ':or', ':ow', ':part'}) do call('HDEL', root .. key, owner) end
   if call('HGET', root .. ':s', 'by') == owner then s.stamp = 0 end
-  in_use, waiting = total(':or'), total(':ow')
+  recount()
 end
 
 -- Whose turn it is
@@ -244,11 +256,11 @@ local function begin_anew()  -- something was lost, so all processes are to say 
     for _, owner in ipairs(call('HKEYS', root .. key)) do call('DEL', root .. ':t:' .. owner) end
     call('DEL', root .. key)
   end
-  call('DEL', root .. ':at', root .. ':r', root .. ':since', root .. ':most')
-  in_use, waiting = 0, 0
+  call('DEL', root .. ':at', root .. ':part', root .. ':r', root .. ':since', root .. ':most')
+  recount()
 end
 local function fill()
-  while waiting > 0 and in_use < s.slots do
+  while waiting > 0 and has_room() do
     local t = next_ticket()
     if not t or t.state ~= 'W' then
       begin_anew()
@@ -302,7 +314,7 @@ local step = {}
 function step.ask(...)
   local t = read(...)
   s.latest = math.max(now, s.latest + 0.000001)
-  if in_use < s.slots and waiting == 0 then
+  if has_room() and waiting == 0 then
     start(t)
     tell(me, 'run', t.id)
     return
@@ -344,7 +356,7 @@ function step.tune(inside)
     s.slots = math.min(s.most, s.slots + by)
   end
 end
-function step.all(tickets, expected, config)
+function step.all(tickets, expected, config, part)
   if not is_known then
     drop(me)
     if call('EXISTS', root .. ':at') == 0 then s.born, s.expected = now, expected end
@@ -383,6 +395,8 @@ function step.all(tickets, expected, config)
     end
   end
   local running, queued = counted(me)
+  if part > 0 then call('HSET', root .. ':part', me, part) else call('HDEL', root .. ':part', me) end
+  recount()
   if running ~= run or queued ~= wait then begin_anew() end
 end
 function step.bye()
@@ -418,7 +432,7 @@ end
 for owner, of in pairs(news) do
   if owner ~= me then call('PUBLISH', channels .. ':' .. owner, cjson.encode(numbers(of))) end
 end
-if (in_use < s.slots and waiting == 0) ~= had_room or processes ~= had_processes then
+if (has_room() and waiting == 0) ~= had_room or processes ~= had_processes then
   call('PUBLISH', channels, cjson.encode(numbers()))
 end
 local answer = numbers(news[me])

@@ -40,6 +40,7 @@ class Mode(enum.Enum):
     OPEN = "open"
 
 
+_CONTROLS = dict.fromkeys(range(32), " ")
 _ASKS_STORE = (Mode.JOINED, Mode.JOINING)
 
 
@@ -260,7 +261,7 @@ class SharedPool(Pool):
             if numbers.is_known:
                 self._hear(numbers)
                 if self.mode is Mode.JOINED:
-                    self.processes = numbers.processes
+                    self.processes = max(1, numbers.processes)
             return numbers
         finally:
             if not answered.done():
@@ -309,7 +310,7 @@ class SharedPool(Pool):
         self.fair.queue = self.config.queue
         self._has_words.clear()
         await self._step([self._all(with_waiting=True)])
-        self.mode, self.processes = Mode.JOINED, self.known.processes
+        self.mode, self.processes = Mode.JOINED, max(1, self.known.processes)
         if self._is_away:
             log.info("The pool %s is shared again by %d processes", self.config.name, self.processes)
         self._is_away = False
@@ -332,12 +333,15 @@ class SharedPool(Pool):
         self._answer()
 
     def _go_by_part(self) -> None:
-        processes = max(1, self.processes)
-        most = max(self.config.slots, self.config.most_slots or 0)
-        slots = max(self.config.slots, min(self.known.slots, most))
-        self.fair.slots = max(1, slots // processes)
-        self.fair.queue = -(-self.config.queue // processes)
+        self.fair.slots = self._part_slots
+        self.fair.queue = -(-self.config.queue // self.processes)
         self._wake(self.fair.fill(self._clock()))
+
+    @property
+    def _part_slots(self) -> int:
+        """Return this process' own part of the slots."""
+        most = max(self.config.slots, self.config.most_slots or 0)
+        return max(1, max(self.config.slots, min(self.known.slots, most)) // self.processes)
 
     def _answer(self) -> None:
         """Let those go on who wait to hear of the store."""
@@ -386,7 +390,7 @@ class SharedPool(Pool):
             for each in self._mine.values()
             if each.is_running or with_waiting
         ]
-        return "all", tickets, self.processes, self._config()
+        return "all", tickets, self.processes, self._config(), 0 if with_waiting else self._part_slots
 
     def _weights(self) -> list[tuple[str, str | None, float]]:
         """Say what the groups and users weigh whose requests run or wait here."""
@@ -414,5 +418,5 @@ class SharedPools:
 
 
 def _clean(name: str) -> str:
-    """Return a name that can be part of a path."""
-    return name.encode("utf-8", "replace").decode().replace(SEPARATOR, " ")
+    """Return a name that can be part of a path: without what separates, and what the script cannot read."""
+    return name.encode("utf-8", "replace").decode().translate(_CONTROLS)

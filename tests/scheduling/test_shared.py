@@ -368,7 +368,7 @@ async def test_slots_weights_and_bounds_change_in_all(redis_server: databases.Re
         waits = [enter(b, BOB) for _ in range(2)]
         await until(lambda: b.fair.waiting == 2)
         a.use(replace(a.config, slots=2))  # b has not read its file yet, and gets the slot all the same
-        done, _ = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         await until(lambda: b.known.slots == 2)
         await asyncio.sleep(0.15)  # some beats later the older words of b do not count
         assert await numbers(b) == (2, 2, 1)
