@@ -87,8 +87,8 @@ By hand, `JUPYTERHUB_API_URL` and `JUPYTERHUB_API_TOKEN` say where the Hub is an
 reads the configuration anew, SIGTERM and SIGINT end the process once running requests are over.
 
 One process is enough for thousands of requests at once. `start --workers N` runs N of them on one port.
-They share limits by `store.url` (Redis) and need a ledger on PostgreSQL, or `ledger: false`; `/metrics` of
-any of them is of all. A worker that dies is replaced.
+They share limits and pools by `store.url` (Redis) and need a ledger on PostgreSQL, or `ledger: false`;
+`/metrics` of any of them is of all. A worker that dies is replaced.
 
 ## Settings
 

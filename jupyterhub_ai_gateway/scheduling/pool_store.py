@@ -51,7 +51,7 @@ class StoreAway(Exception):  # noqa: N818 - the store's state, told to the pool
 
 
 class Numbers(msgspec.Struct, frozen=True):
-    """A pool as it is after a step; `hold_s` is how long a slot is usually kept.
+    """A pool as it is after a step, of all processes; `hold_s` is how long a slot is usually kept.
 
     `news` are this process' requests that run now or have to go: a word, the request's name, and for the
     latter its place and how many wait. `mine` is how many requests of this process the store knows, of
@@ -60,6 +60,7 @@ class Numbers(msgspec.Struct, frozen=True):
     """
 
     pool: str = ""
+    step: int = 0
     slots: int = 0
     in_use: int = 0
     waiting: int = 0

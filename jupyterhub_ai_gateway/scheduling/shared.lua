@@ -32,10 +32,11 @@ end
 
 local FIELDS = {
   'slots', 'least', 'most', 'queue', 'half_life', 'hold', 'turn', 'order', 'faded', 'clock', 'latest',
-  'born', 'expected', 'stamp', 'tuned'
+  'born', 'expected', 'stamp', 'tuned', 'steps'
 }
 local s, kept = {}, call('HMGET', root .. ':s', unpack(FIELDS))
 for i, field in ipairs(FIELDS) do s[field] = tonumber(kept[i]) or 0 end
+s.steps = s.steps + 1
 if s.hold == 0 then s.hold = USUAL_HOLD_S end
 
 local until_then = tonumber(call('ZSCORE', root .. ':at', me) or 0)
@@ -425,8 +426,8 @@ call('HSET', root .. ':s', unpack(values))
 local processes = call('ZCARD', root .. ':at')
 local function numbers(of)
   return {
-    pool = pool, slots = s.slots, in_use = in_use, waiting = waiting, processes = processes, hold_s = s.hold,
-    news = of
+    pool = pool, step = s.steps, slots = s.slots, in_use = in_use, waiting = waiting,
+    processes = processes, hold_s = s.hold, news = of
   }
 end
 for owner, of in pairs(news) do

@@ -119,6 +119,7 @@ class SharedPool(Pool):
             if self.mode in _ASKS_STORE:
                 await asyncio.wait([self._answered])
         except BaseException:
+            self._places.pop(ticket.name, None)
             self.leave(ticket, 0)
             raise
         if ticket.is_running:  # at the last moment
@@ -275,7 +276,8 @@ class SharedPool(Pool):
 
     def _hear(self, numbers: Numbers) -> None:
         """Take in what the store says: who runs, who has to go, and its numbers."""
-        self.known = numbers
+        if numbers.step > self.known.step or self.mode is not Mode.JOINED:
+            self.known = numbers  # what is told may come later than what was answered
         for word, name, *standing in numbers.news:
             ticket = self._mine.get(str(name))
             if ticket is None or not ticket.is_waiting:
