@@ -172,7 +172,7 @@ POOL_ALL_WAITING = Family(
 POOL_APART = Family(
     "pool_apart",
     GAUGE,
-    "1 while this process goes by its own part of a pool's slots, as the store does not answer",
+    "1 while this process goes by its own part of a pool's slots, as the store is away or others not back",
     ("pool",),
 )
 POOL_WAITS = Family(

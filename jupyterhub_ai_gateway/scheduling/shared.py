@@ -63,6 +63,7 @@ class SharedPool(Pool):
         self._asking = 0  # asked, and not answered yet
         self._places: dict[str, tuple[int, int]] = {}
         self._is_away = False
+        self._look_at = clock() + BEAT_S
         self._talking = asyncio.ensure_future(self._talk())
 
     # What requests and operators want
@@ -152,13 +153,11 @@ class SharedPool(Pool):
         self._answer()
         super().open()
         self._store.forget(self.config.name)
-        self._talking.cancel()
-        self._talking = asyncio.ensure_future(self._say_goodbye())
+        self._talking = asyncio.ensure_future(self._say_goodbye(self._talking))
 
     @override
     async def close(self) -> None:
-        await ended(self._talking)
-        await self._say_goodbye()
+        await self._say_goodbye(self._talking)
 
     @override
     def state(self) -> PoolState:
@@ -214,7 +213,7 @@ class SharedPool(Pool):
 
     async def _talk(self) -> None:
         await self._store.listen(self.config.name, self._overhear, self._has_words.set)
-        while True:
+        while self.mode is not Mode.OPEN:
             try:
                 if self.mode is Mode.JOINED:
                     await self._wait_for_words()
@@ -234,20 +233,21 @@ class SharedPool(Pool):
         self._has_words.clear()
 
     async def _say_all(self) -> None:
-        """Say what has gathered; where that is nothing, ask whether all is as it is known here."""
-        says, is_beat = self._says, not self._says
+        """Say what has gathered, and every `BEAT_S` look whether the store knows the same."""
+        says, now = self._says, self._clock()
+        is_beat = not says or now >= self._look_at
         if is_beat:
-            says = [("config", *self._config())]
+            says.append(("config", *self._config()))
+            self._look_at = now + BEAT_S
         mine, running = len(self._mine), self.fair.in_use
         numbers = await self._step(says)
         if not numbers.is_known:
             self.mode = Mode.JOINING  # it was given up, or the store was emptied
             return
-        gone = sum(each[0] == "gone" for each in numbers.news)
-        run = sum(each[0] == "run" for each in numbers.news)
-        known = (numbers.mine, numbers.running, numbers.queued)
-        if is_beat and known != (mine - gone, running + run, mine - gone - running - run):
-            self._say(*self._all(with_waiting=True))
+        run = running + sum(word == "run" for word, *_ in numbers.news)
+        mine -= sum(word != "run" for word, *_ in numbers.news)
+        if is_beat and (numbers.mine, numbers.running, numbers.queued) != (mine, run, mine - run):
+            self._say(*self._all(with_waiting=True))  # something that it told was not heard
 
     async def _step(self, says: list[Said]) -> Numbers:
         """Say this, and what is said meanwhile in the next step."""
@@ -351,7 +351,8 @@ class SharedPool(Pool):
         if not answered.done():
             answered.set_result(None)
 
-    async def _say_goodbye(self) -> None:
+    async def _say_goodbye(self, talking: asyncio.Task[None]) -> None:
+        await ended(talking)
         with suppress(StoreAway):
             await self._store.step(self.config.name, [("bye",)])
 
