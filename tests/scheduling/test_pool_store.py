@@ -121,6 +121,44 @@ moves = st.lists(
 )
 
 
+async def compare(server: databases.Redis, moves: Moves, count: int, slots: int, seed: int) -> None:
+    """Do the same with one and with several processes; after each move the same requests must run."""
+    async with processes(server, count, slots=slots) as several:
+        one, dice = FairShare(pool(slots=slots)), random.Random(seed)
+        tickets: dict[int, tuple[int, Ticket]] = {}
+        for number, (who, chance, tokens, passed_s) in enumerate(moves):
+            several.now += passed_s
+            tokens += number / 1000  # no two have had the same
+            started = []
+            if chance < 55 or not tickets:
+                process = dice.randrange(count)
+                ticket, _ = one.ask(USERS[who], tokens, several.now)
+                tickets[number] = process, ticket
+                started = [ticket] if ticket.is_running else []
+                await several.ask(process, number, USERS[who], tokens)
+            else:  # one of those that run, or sometimes of those that wait, is over
+                known = [each for each in tickets if tickets[each][1].is_running or chance > 90]
+                gone = dice.choice(known or list(tickets))
+                process, ticket = tickets.pop(gone)
+                is_known, held_s = chance % 3 != 0, several.now - ticket.started
+                # Less than was thought, unless that has faded so far that it were nothing at all
+                tokens = ticket.tokens * (0.8 if held_s < 10 and chance % 2 else 1.3) + tokens / 100
+                started = one.leave(ticket, tokens if is_known else None, several.now)
+                await several.leave(process, gone, tokens if is_known else -1)
+            expected = {each for each, (_, ticket) in tickets.items() if ticket in started}
+            assert await several.started() == expected
+        shares = {share[:2]: share[2:] for share in await several.stores[0].shares("gpus")}
+        for group, user, weight, used, running, waiting in one.shares(several.now):
+            if used or running or waiting:
+                assert shares[group, user][0] == weight
+                assert shares[group, user][2:] == (running, waiting)
+        beat = await several.say(0, "config", *several.parts())
+        assert (beat.in_use, beat.waiting) == (one.in_use, one.waiting)
+        for number, (process, _) in tickets.items():
+            await several.leave(process, number)
+        assert await several.left() == set()
+
+
 @settings(
     max_examples=60,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking takes minutes with a real server
@@ -136,43 +174,17 @@ def test_several_processes_have_the_order_of_one(
     Times and tokens are such that no two have had the same, but for those that had nothing.
     """
 
-    async def compare() -> None:
-        async with processes(redis_server, count, slots=slots) as several:
-            one, dice = FairShare(pool(slots=slots)), random.Random(seed)
-            tickets: dict[int, tuple[int, Ticket]] = {}
-            for number, (who, chance, tokens, passed_s) in enumerate(moves):
-                several.now += passed_s
-                tokens += number / 1000  # no two have had the same
-                started = []
-                if chance < 55 or not tickets:
-                    process = dice.randrange(count)
-                    ticket, _ = one.ask(USERS[who], tokens, several.now)
-                    tickets[number] = process, ticket
-                    started = [ticket] if ticket.is_running else []
-                    await several.ask(process, number, USERS[who], tokens)
-                else:  # one of those that run, or sometimes of those that wait, is over
-                    known = [each for each in tickets if tickets[each][1].is_running or chance > 90]
-                    gone = dice.choice(known or list(tickets))
-                    process, ticket = tickets.pop(gone)
-                    is_known, held_s = chance % 3 != 0, several.now - ticket.started
-                    # Less than was thought, unless that has faded so far that it were nothing at all
-                    tokens = ticket.tokens * (0.8 if held_s < 10 and chance % 2 else 1.3) + tokens / 100
-                    started = one.leave(ticket, tokens if is_known else None, several.now)
-                    await several.leave(process, gone, tokens if is_known else -1)
-                expected = {each for each, (_, ticket) in tickets.items() if ticket in started}
-                assert await several.started() == expected
-            shares = {share[:2]: share[2:] for share in await several.stores[0].shares("gpus")}
-            for group, user, weight, used, running, waiting in one.shares(several.now):
-                if used or running or waiting:
-                    assert shares[group, user][0] == weight
-                    assert shares[group, user][2:] == (running, waiting)
-            beat = await several.say(0, "config", *several.parts())
-            assert (beat.in_use, beat.waiting) == (one.in_use, one.waiting)
-            for number, (process, _) in tickets.items():
-                await several.leave(process, number)
-            assert await several.left() == set()
+    asyncio.run(compare(redis_server, moves, count, slots, seed))
 
-    asyncio.run(compare())
+
+async def test_the_order_stays_that_of_one_for_long(redis_server: databases.Redis) -> None:
+    """For so long that each sixteenth slot, which goes to who has waited longest, tells."""
+    dice = random.Random(7)
+    moves = [
+        (dice.randrange(len(USERS)), dice.randrange(95), dice.uniform(1, 1000), dice.uniform(0.001, 2))
+        for _ in range(800)
+    ]
+    await compare(redis_server, moves, 3, 4, 7)
 
 
 ANN, BEN, CLEO = (Who("", f"user:{name}") for name in ("ann", "ben", "cleo"))
