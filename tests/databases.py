@@ -106,14 +106,14 @@ class Redis:
 
 
 @contextlib.contextmanager
-def redis() -> Iterator[Redis]:
+def redis(port: int | None = None) -> Iterator[Redis]:
     """Run a server that keeps nothing on disk; skipped where it is not installed, but not in CI."""
     program = shutil.which("redis-server") or shutil.which("valkey-server")
     if program is None:
         if os.environ.get("CI"):
             pytest.fail("Redis is not installed")
         pytest.skip("Redis is not installed")
-    port = free_port()
+    port = port or free_port()
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert process.stdout is not None

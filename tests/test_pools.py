@@ -221,6 +221,57 @@ async def test_who_had_less_is_served_first(tmp_path: Path) -> None:
             ]
 
 
+async def test_batch_requests_wait_for_those_of_people(tmp_path: Path) -> None:
+    gate = Gate()
+    with FakeUpstream(key=KEY) as up:
+        up.script(held(gate))
+        async with pooled(up, tmp_path) as running:
+            bob = running.knows("t-bob", ACCESS, FULL, name="bob")
+            first = asyncio.create_task(running.chat())
+            await happened(gate.reached)
+            batch = [("x-ai-gateway-priority", "batch")]
+            night = asyncio.create_task(running.chat("at night", headers=batch, token=bob))
+            await waiting(running, 1)
+            person = asyncio.create_task(running.chat("a person's"))
+            await waiting(running, 2)
+            gate.set()
+            await asyncio.gather(first, night, person)
+            asked = [each.document["messages"][0]["content"] for each in up.requests[1:]]
+            assert asked == ["a person's", "at night"]
+
+
+async def test_a_reload_changes_weights_of_those_who_wait(tmp_path: Path) -> None:
+    gate = Gate()
+    file = tmp_path / "config.yaml"
+
+    def write(**groups: int) -> None:
+        pool = {"name": "gpus", "slots": 1, "groups": groups}
+        own = endpoint("chat", up, pool="gpus")
+        file.write_text(json.dumps({"endpoints": [own], "pools": [pool], "ledger": False}))
+
+    with FakeUpstream(key=KEY) as up:
+        usage = {"prompt_tokens": 500, "completion_tokens": 500}
+        answer = Reply.json({**chat_completion("Hi"), "usage": usage})
+        up.script(answer, answer, held(gate))
+        write(a=1, b=1)
+        async with served(file=file) as running:
+            for name in ("a", "b"):
+                token = running.knows(f"t-{name}", ACCESS, FULL, name=name, groups=(name,))
+                await running.chat(token=token)
+            first = asyncio.create_task(running.chat())
+            await happened(gate.reached)
+            one = asyncio.create_task(running.chat("from a", token="t-a"))
+            await waiting(running, 1)
+            other = asyncio.create_task(running.chat("from b", token="t-b"))
+            await waiting(running, 2)
+            write(a=1, b=5)  # with the old ones a would be next, as what it had is older
+            await running.service.reload()
+            gate.set()
+            await asyncio.gather(first, one, other)
+            asked = [each.document["messages"][0]["content"] for each in up.requests[3:]]
+            assert asked == ["from b", "from a"]
+
+
 async def test_nobody_waits_beside_a_free_slot(tmp_path: Path) -> None:
     gate = Gate()
     with FakeUpstream(key=KEY) as a, FakeUpstream(key=KEY) as b, FakeUpstream(key=KEY) as c:

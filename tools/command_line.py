@@ -23,8 +23,8 @@ the service is; see [](../howto/external-service.md). SIGHUP reads the configura
 SIGINT end the process once running requests are over.
 
 One process is enough for thousands of requests at once. `start --workers N` runs N of them on one port.
-They share limits by `store.url` (Redis) and need a ledger on PostgreSQL, or `ledger: false`; `/metrics`
-of any of them is of all. A worker that dies is replaced.
+They share limits and pools by `store.url` (Redis) and need a ledger on PostgreSQL, or `ledger: false`;
+`/metrics` of any of them is of all. A worker that dies is replaced.
 
 Without a command, and with `check`, `models`, `start`, `db upgrade`, `import`, `keys` and
 `openai-gateway`:

@@ -35,7 +35,7 @@ from ..router import Catalogue
 from ..router.catalogue import build
 from ..router.health import Healths
 from ..router.probes import Hook, Prober, load_hook, probed
-from ..scheduling import Pools
+from ..scheduling import Pools, PoolStore, SharedPools
 from ..upstream import make_client
 from ..vocabulary import Caller, utcnow
 from .batches import Batches
@@ -136,6 +136,7 @@ class Service:
         self._directory = Directory(self.resolver.client, hub.api_token)
         self.books = Books(config, self._directory)
         self.books.gate.page = hub.public_url or hub.prefix
+        self.pools.sharing = _sharing(config, 1 + len(options.peer_sockets))
         self.books.changed = self._relay_limits
         self.keys = KeyKeeper(config.keys, self.resolver.rules, self.books.database)
         self.resolver.keys = self.keys.ring
@@ -392,10 +393,21 @@ class Service:
             self._peers.stop()
         await self.client.close()
         await self.gateway.settled()
+        await self.pools.close()
         await self.keys.close()
         await self.books.close()
         await self.resolver.close()
         log.info("Stopped")
+
+
+def _sharing(config: GatewayConfig, processes: int) -> SharedPools | None:
+    """Return what shares pools with other processes, where the configuration says by which store."""
+    store = config.store
+    if store.url is None:
+        return None
+    return SharedPools(
+        PoolStore(store.url, prefix=store.prefix, timeout_s=store.timeout_s, processes=processes)
+    )
 
 
 def _hub_traits(public_hub_url: str) -> dict[str, Any]:

@@ -58,7 +58,8 @@ def require_shared(config: GatewayConfig) -> None:
     """Refuse a configuration with which several processes would count apart, or disturb each other."""
     if config.store.url is None:
         raise ConfigFault(
-            "store.url", "is needed by several workers: a Redis, in which all of them count limits together"
+            "store.url",
+            "is needed by several workers: a Redis, in which all of them count limits and slots together",
         )
     if config.ledger.url is not None and config.ledger.url.startswith("sqlite"):
         raise ConfigFault(

@@ -187,7 +187,8 @@ def _keys() -> str:
             "Where requests are written down. `ledger: false` switches it off.\n",
             _table(("key", "default", "meaning"), [(f"`{key}`", *rest) for key, *rest in _ledger_rows()]),
             "\n## Store\n",
-            "Where limits count. Without it that is the process itself, which is exact for one process.\n",
+            "Where limits and the slots of pools count. Without it that is the process itself, which is "
+            "exact for one process.\n",
             _table(("key", "default", "meaning"), [(f"`{key}`", *rest) for key, *rest in _store_rows()]),
             "\n## Batches\n",
             _BATCHES,

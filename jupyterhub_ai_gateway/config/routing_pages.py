@@ -231,7 +231,7 @@ def pool_rows() -> Rows:
     usual = PoolConfig("", 1)
     return [
         ("name", "yes", "What deployments call it."),
-        ("slots", "yes", "How many requests run at a time, in this process."),
+        ("slots", "yes", "How many requests run at a time, in all processes that share a `store`."),
         ("most_slots", "", "With it the slots are tuned between the two, by the `vllm` probe."),
         ("queue", "", f"How many requests may wait; {usual.queue} by default."),
         (

@@ -504,7 +504,7 @@ class PoolsHandler(AccountHandler):
     async def get(self) -> None:
         self.require_admin()
         pools: Pools = self.settings["pools"]
-        self.write_json({"pools": [pool.described() for pool in pools.all]})
+        self.write_json({"pools": [await pool.described() for pool in pools.all]})
 
 
 class AuditHandler(AccountHandler):

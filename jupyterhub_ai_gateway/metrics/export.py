@@ -86,7 +86,11 @@ class DeploymentState(NamedTuple):
 
 
 class PoolState(NamedTuple):
-    """The slots of one pool; `waits` are all requests that ever waited, `waited_s` how long together."""
+    """The slots of one pool; `waits` are all requests that ever waited, `waited_s` how long together.
+
+    `slots`, `all_in_use` and `all_waiting` are of all processes that share it, the rest of this one.
+    `is_apart` is true while it goes by its own part, because the store that they share does not answer.
+    """
 
     pool: str
     slots: int
@@ -95,6 +99,9 @@ class PoolState(NamedTuple):
     waits: int
     waited_s: float
     refused: int
+    all_in_use: int
+    all_waiting: int
+    is_apart: bool = False
 
 
 class Metrics:
@@ -235,6 +242,9 @@ def _pool_singles(
     yield families.POOL_WAITS, {(each.pool,): each.waits for each in states}
     yield families.POOL_WAITED, {(each.pool,): each.waited_s for each in states}
     yield families.POOL_REFUSED, {(each.pool,): each.refused for each in states}
+    yield families.POOL_ALL_IN_USE, {(each.pool,): each.all_in_use for each in states}
+    yield families.POOL_ALL_WAITING, {(each.pool,): each.all_waiting for each in states}
+    yield families.POOL_APART, {(each.pool,): float(each.is_apart) for each in states}
 
 
 def _ledger_singles(ledger: LedgerState) -> Iterator[tuple[Family, Mapping[tuple[str, ...], float]]]:

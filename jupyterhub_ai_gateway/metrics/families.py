@@ -145,9 +145,36 @@ DEPLOYMENT_STATE = Family(
     "1 for the state a deployment is in: ready, queued, loading, resting, down, maintenance",
     ("endpoint", "deployment", "state"),
 )
-POOL_SLOTS = Family("pool_slots", GAUGE, "Requests that a pool runs at a time", ("pool",))
-POOL_IN_USE = Family("pool_slots_in_use", GAUGE, "Slots of a pool that are taken", ("pool",))
-POOL_WAITING = Family("pool_waiting_requests", GAUGE, "Requests that wait for a slot of a pool", ("pool",))
+POOL_SLOTS = Family(
+    "pool_slots",
+    GAUGE,
+    "Requests that a pool runs at a time, in all processes that share it; do not add them up",
+    ("pool",),
+)
+POOL_IN_USE = Family(
+    "pool_slots_in_use", GAUGE, "Slots of a pool that this process' requests have", ("pool",)
+)
+POOL_WAITING = Family(
+    "pool_waiting_requests", GAUGE, "Requests of this process that wait for a slot of a pool", ("pool",)
+)
+POOL_ALL_IN_USE = Family(
+    "pool_all_slots_in_use",
+    GAUGE,
+    "Slots of a pool that are taken, in all processes that share it; do not add them up",
+    ("pool",),
+)
+POOL_ALL_WAITING = Family(
+    "pool_all_waiting_requests",
+    GAUGE,
+    "Requests that wait for a slot of a pool, in all processes that share it; do not add them up",
+    ("pool",),
+)
+POOL_APART = Family(
+    "pool_apart",
+    GAUGE,
+    "1 while this process goes by its own part of a pool's slots, as the store is away or others not back",
+    ("pool",),
+)
 POOL_WAITS = Family(
     "pool_waits", COUNTER, "Requests that have waited for a slot, however it ended", ("pool",)
 )
@@ -204,6 +231,7 @@ FAMILIES = (
     *(LIMIT_HITS, UPSTREAM_ERRORS, UPSTREAM_CONNECTIONS, DEPLOYMENT_FAILURES, DEPLOYMENT_RESTING),
     DEPLOYMENT_STATE,
     *(POOL_SLOTS, POOL_IN_USE, POOL_WAITING, POOL_WAITS, POOL_WAITED, POOL_REFUSED),
+    *(POOL_ALL_IN_USE, POOL_ALL_WAITING, POOL_APART),
     *(LEDGER_ROWS, LEDGER_QUEUE, LEDGER_JOURNAL, LEDGER_AWAY, COUNTERS, STORE_ERRORS),
     *(BATCHES, BATCH_QUEUE, BATCH_LINES),
     *(AUTH_ANSWERS, AUTH_TOKENS, HUB_LOOKUPS, HUB_ERRORS),

@@ -10,7 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-_LARGEST = ("build_info", "_resting", "_away", "process_max_fds")
+_LARGEST = (
+    *("build_info", "_resting", "_away", "process_max_fds"),
+    *("pool_slots", "pool_all_slots_in_use", "pool_all_waiting_requests", "pool_apart"),
+)
 _SMALLEST = (
     *("_last_load_successful", "_loaded_timestamp_seconds", "configuration_endpoints"),
     "process_start_time_seconds",

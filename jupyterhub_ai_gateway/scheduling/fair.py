@@ -28,8 +28,11 @@ INTERACTIVE, BATCH = 0, 1
 PRIORITIES = {"interactive": INTERACTIVE, "batch": BATCH}
 _OTHERS = ""
 _NEGLIGIBLE_TOKENS = 1.0
-_USUAL_HOLD_S = 5.0
-_RATE = 0.1
+USUAL_HOLD_S = 5.0
+RATE = 0.1
+
+Share = tuple[str, str | None, float, float, int, int]
+"""Group, user (None for the group itself), weight, faded tokens, running, waiting."""
 
 
 class Who(NamedTuple):
@@ -44,16 +47,18 @@ class Who(NamedTuple):
 class Ticket:
     """One request's place. `tokens` is what it was charged when it got its slot.
 
-    It `is_waiting`, then `is_running`, then neither.
+    It `is_waiting`, then `is_running`, then neither. `name` is what other processes call it, where slots
+    are shared with some.
     """
 
-    __slots__ = ("arrived", "is_running", "is_waiting", "leaf", "started", "tokens", "who")
+    __slots__ = ("arrived", "is_running", "is_waiting", "leaf", "name", "started", "tokens", "who")
 
     def __init__(self, who: Who, tokens: float, now: float, leaf: _Node) -> None:
         self.who = who
         self.tokens = tokens
         self.arrived = self.started = now
         self.leaf = leaf
+        self.name = ""
         self.is_waiting = False
         self.is_running = False
 
@@ -120,16 +125,18 @@ class _Node:
 class FairShare:
     """The slots of one pool, and who waits for one.
 
-    `slots` may be changed at any time, and so may `config`, by `use`. Whoever gets a slot is returned by
-    the call that made room.
+    `slots` may be changed at any time, and so may `config`, by `use`, and how many may wait, `queue`.
+    Whoever gets a slot is returned by the call that made room. Where slots are given out elsewhere there
+    are none here: requests `join`, and `begin` when they are told to.
     """
 
     def __init__(self, config: PoolConfig) -> None:
         self.config = config
         self.slots = config.slots
+        self.queue = config.queue
         self.in_use = 0
         self.waiting = 0
-        self.hold_s = _USUAL_HOLD_S
+        self.hold_s = USUAL_HOLD_S
         """How long a slot is usually kept."""
         self._root = _Node("", None, 1.0)
         self._nodes = 0
@@ -137,13 +144,18 @@ class FairShare:
 
     def use(self, config: PoolConfig, now: float) -> list[Ticket]:
         """Take other slots, weights and bounds. What everybody has had stays."""
-        self.config = config
+        self.weigh(config)
         self.slots = max(config.slots, min(self.slots, config.most_slots or config.slots))
+        return self.fill(now)
+
+    def weigh(self, config: PoolConfig) -> None:
+        """Take other weights and bounds, and leave the slots as they are."""
+        self.config = config
+        self.queue = config.queue
         for group in self._root.children.values():
             group.weight = self._group_weight(group.key)
             for user in group.children.values():
                 user.weight = _weight(config.users, user.key, 1.0)
-        return self.fill(now)
 
     @property
     def has_room(self) -> bool:
@@ -161,10 +173,21 @@ class FairShare:
             self._start(ticket, now)
             return ticket, None
         self._enqueue(ticket, now)
-        gone = self._newest_of_longest(ticket) if self.waiting > self.config.queue else None
+        gone = self._newest_of_longest(ticket) if self.waiting > self.queue else None
         if gone is not None:
             self.quit(gone)
         return ticket, gone
+
+    def join(self, who: Who, tokens: float, now: float) -> Ticket:
+        """Take a request that waits, whatever slots there are: whether it may is decided elsewhere."""
+        ticket = Ticket(who, tokens, now, self._leaf(who))
+        self._enqueue(ticket, now)
+        return ticket
+
+    def begin(self, ticket: Ticket, now: float) -> None:
+        """Give a slot to one that waits, as was decided elsewhere."""
+        self.quit(ticket)
+        self._start(ticket, now)
 
     def leave(self, ticket: Ticket, tokens: float | None, now: float) -> list[Ticket]:
         """Give a slot back, or a place among those who wait; `tokens` is what it was, None if unknown."""
@@ -175,7 +198,7 @@ class FairShare:
             return []
         ticket.is_running = False
         self.in_use -= 1
-        self.hold_s += _RATE * (now - ticket.started - self.hold_s)
+        self.hold_s += RATE * (now - ticket.started - self.hold_s)
         ticket.leaf.counts(-1)
         if tokens is not None:
             ticket.leaf.charge(tokens - ticket.tokens, now, self.config.half_life_s)
@@ -216,11 +239,8 @@ class FairShare:
         """Return about how long it takes until that place has its turn."""
         return place * self.hold_s / self.slots
 
-    def shares(self, now: float) -> Iterator[tuple[str, str | None, float, float, int, int]]:
-        """Give each group, and after it each of its users who does something, with what they have.
-
-        That is: group, user (None for the group itself), weight, faded tokens, running, waiting.
-        """
+    def shares(self, now: float) -> Iterator[Share]:
+        """Give each group, and after it each of its users who does something, with what they have."""
         half_life_s = self.config.half_life_s
         for group in self._root.children.values():
             used = group.used(now, half_life_s)
