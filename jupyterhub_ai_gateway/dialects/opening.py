@@ -62,6 +62,7 @@ from .policy import (
     OVERWRITE_USER_ID,
     REFUSE,
     REFUSE_FILE_IDS,
+    REFUSE_FILES,
     REFUSE_SHARED_TOOLS,
     REFUSE_WITHIN,
     RERANK_VERBS,
@@ -71,6 +72,7 @@ from .policy import (
     TRANSCRIPTIONS_VERBS,
     UNSTORED,
     Verbs,
+    file_named_in,
     refused,
     typed_items,
 )
@@ -329,6 +331,10 @@ def _apply(verb: str, name: str, fields: Fields, pseudonym: Callable[[], str]) -
         if bytes(fields.get(name, b"")) == _TRUE:
             raise refused(name)
         fields[name] = msgspec.Raw(b"false")
+    elif verb is REFUSE_FILES:
+        place = file_named_in(name, fields[name])
+        if place is not None:
+            raise refused(name, place)
     elif verb is REFUSE_WITHIN:
         gemini_request.check(name, fields[name])
     elif verb is INNER:

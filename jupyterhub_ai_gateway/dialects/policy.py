@@ -10,12 +10,14 @@ have one of these verbs, because the provider's key is shared by everybody on th
     UNSTORED   would be true if it were left out: set to false, and 400 when it is true
     REFUSE_SHARED_TOOLS  400 when one of these tools uses what is the account's
     REFUSE_FILE_IDS  400 when it names a file of the account by its id
+    REFUSE_FILES  400 when a part of a conversation does so
     REFUSE_WITHIN  the same for fields at any depth of a Gemini request (`gemini_request`)
     INNER    a whole Gemini request within this one, under the same verbs
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -30,6 +32,7 @@ REFUSE: Final = "refuse"
 UNSTORED: Final = "unstored"
 REFUSE_SHARED_TOOLS: Final = "refuse shared tools"
 REFUSE_FILE_IDS: Final = "refuse file ids"
+REFUSE_FILES: Final = "refuse files"
 REFUSE_WITHIN: Final = "refuse within"
 INNER: Final = "inner"
 
@@ -44,6 +47,7 @@ CHAT_VERBS: Verbs = {
     "user": OVERWRITE,
     "safety_identifier": OVERWRITE,
     "store": REFUSE,
+    "messages": REFUSE_FILES,
 }
 """Source: https://platform.openai.com/docs/api-reference/chat/create (read 2026-11)."""
 
@@ -58,6 +62,7 @@ MESSAGES_VERBS: Verbs = {
     "metadata": OVERWRITE_USER_ID,
     "mcp_servers": REFUSE,
     "container": REFUSE,
+    "messages": REFUSE_FILES,
 }
 """Source: https://platform.claude.com/docs/en/api/messages (read 2026-11)."""
 
@@ -72,6 +77,7 @@ RESPONSES_VERBS: Verbs = {
     "background_options": REFUSE,
     "prompt": REFUSE,
     "tools": REFUSE_SHARED_TOOLS,
+    "input": REFUSE_FILES,
 }
 """Source: https://platform.openai.com/docs/api-reference/responses/create (read 2026-11)."""
 
@@ -99,7 +105,7 @@ COHERE_CHAT_VERBS: Verbs = {"model": SET}
 COHERE_EMBED_VERBS: Verbs = {"model": SET}
 """Source: https://docs.cohere.com/reference/embed (read 2026-11)."""
 
-MISTRAL_CHAT_VERBS: Verbs = {"model": SET, "tools": REFUSE_SHARED_TOOLS}
+MISTRAL_CHAT_VERBS: Verbs = {"model": SET, "tools": REFUSE_SHARED_TOOLS, "messages": REFUSE_FILES}
 """Source: https://docs.mistral.ai/api/, the types of mistralai 3.7 (read 2026-11)."""
 
 MISTRAL_VERBS: Verbs = {"model": SET}
@@ -141,6 +147,7 @@ GEMINI_REFUSED: Mapping[str, frozenset[str]] = {
 }
 """What is refused one level deeper: settings that choose another model, tools of the account."""
 
+_FILE = "names a file of the provider's account, which everybody here shares: send the file itself"
 REASONS: Mapping[str, str] = {
     "store": "would keep the conversation in the provider's account, which everybody here shares",
     "previous_response_id": "is of an answer that is not kept: send the conversation as input",
@@ -151,6 +158,8 @@ REASONS: Mapping[str, str] = {
     "tools": "names a tool that works with the provider's account, which everybody here shares",
     "mcp_servers": "would connect the provider's account, which everybody here shares, to other servers",
     "images": "names a file of the provider's account, which everybody here shares",
+    "messages": _FILE,
+    "input": _FILE,
     "mask": "names a file of the provider's account, which everybody here shares",
     "cachedContent": "is a cache of the provider's account, which everybody here shares",
     "labels": "would be written on the bill of the provider's account, which everybody here shares",
@@ -189,6 +198,36 @@ def typed_items(raw: msgspec.Raw) -> list[tuple[msgspec.Raw, str | None]]:
         return [(item, type_of(item)) for item in _items(raw)]
     except (msgspec.DecodeError, UnicodeDecodeError):
         return []
+
+
+_SPELT = re.compile(rb"\\u00[56]")
+"""An escape that could be a letter of `file_id`."""
+_LEADS_TO_FILES = ("content", "output", "source", "file")
+"""Where parts of a conversation have their parts; what tools are given and take is not among them."""
+
+
+def file_named_in(name: str, raw: msgspec.Raw) -> str | None:
+    """Return the place of a file's id in a conversation, None where there is none or it is no JSON."""
+    data = bytes(raw)
+    # Most have neither, which is found at the speed of memory; arguments of tools may have the word as well
+    if b'"file_id"' not in data and (b"\\u00" not in data or _SPELT.search(data) is None):
+        return None
+    try:
+        return _file_in(msgspec.json.decode(data), name)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+
+
+def _file_in(value: object, place: str) -> str | None:
+    if isinstance(value, list):
+        found = (_file_in(each, f"{place}[{index}]") for index, each in enumerate(value))
+        return next((each for each in found if each is not None), None)
+    if not isinstance(value, dict):
+        return None
+    if value.get("file_id"):
+        return f"{place}.file_id"
+    within = (_file_in(value[key], f"{place}.{key}") for key in _LEADS_TO_FILES if key in value)
+    return next((each for each in within if each is not None), None)
 
 
 def refused(name: str, where: str | None = None) -> RequestFault:

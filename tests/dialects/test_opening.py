@@ -16,12 +16,23 @@ from jupyterhub_ai_gateway.dialects.policy import (
     REASONS,
     REFUSE,
     REFUSE_FILE_IDS,
+    REFUSE_FILES,
     REFUSE_SHARED_TOOLS,
     UNSTORED,
     camel,
 )
 from jupyterhub_ai_gateway.errors import RequestFault
-from jupyterhub_ai_gateway.vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, Operation
+from jupyterhub_ai_gateway.vocabulary import (
+    CHAT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    MISTRAL_CHAT,
+    RESPONSES,
+    Operation,
+)
+from jupyterhub_ai_gateway.vocabulary import (
+    MESSAGES as ANTHROPIC,
+)
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 SENT = msgspec.Raw(b'"gpt-4o-mini"')
@@ -172,8 +183,58 @@ def test_store_that_stores_nothing_goes_through() -> None:
     assert through(b'{"model":"chat","messages":[1],"store":false}')["store"] is False
 
 
+def asked_with(operation: Operation, conversation: str) -> bytes:
+    """Write a request around a conversation in JSON, and send it on."""
+    name = "input" if operation is RESPONSES else "messages"
+    body = f'{{"model": "m", "max_tokens": 5, "{name}": {conversation}}}'.encode()
+    return close_request(open_request(operation, body), SENT, lambda: "p")
+
+
+FILES = [
+    (CHAT, '[{"role": "user", "content": [{"type": "file", "file": {"file_id": "file-1"}}]}]', "file"),
+    (CHAT, '[{"role": "user", "content": [{"type": "file", "file": {"\\u0066ile_id": "f"}}]}]', "file"),
+    (ANTHROPIC, '[{"content": [{"type": "image", "source": {"type": "file", "file_id": "f"}}]}]', "source"),
+    (ANTHROPIC, '[{"content": [{"type": "container_upload", "file_id": "f"}]}]', ""),
+    (
+        ANTHROPIC,
+        '[{"content": [{"type": "tool_result", "content": [{"source": {"file_id": "f"}}]}]}]',
+        "content[0].source",
+    ),
+    (RESPONSES, '[{"role": "user", "content": [{"type": "input_image", "file_id": "f"}]}]', ""),
+    (RESPONSES, '[{"type": "function_call_output", "output": [{"file_id": "f"}]}]', ""),
+    (MISTRAL_CHAT, '[{"content": [{"type": "file", "file_id": "f"}]}]', ""),
+]
+
+
+@pytest.mark.parametrize(("operation", "conversation", "place"), FILES)
+def test_files_of_the_account_are_refused_by_their_place(
+    operation: Operation, conversation: str, place: str
+) -> None:
+    with pytest.raises(RequestFault) as caught:
+        asked_with(operation, conversation)
+    assert caught.value.slug == "field_refused"
+    assert caught.value.param is not None
+    assert caught.value.param.endswith(f"{place}.file_id" if place else "[0].file_id")
+
+
+@pytest.mark.parametrize(
+    "conversation",
+    [
+        '[{"content": [{"type": "tool_use", "name": "open", "input": {"file_id": "f"}}]}]',
+        '[{"content": "say \\"file_id\\": 1"}]',
+        '[{"content": "\\u0066ile_id"}]',
+        '[{"content": [{"type": "file", "file": {"file_id": null, "file_data": "data:,x"}}]}]',
+        '"file_id"',
+    ],
+)
+def test_words_and_arguments_that_look_like_files_pass(conversation: str) -> None:
+    for operation in (CHAT, ANTHROPIC, RESPONSES, MISTRAL_CHAT):
+        if operation is RESPONSES or conversation.startswith("["):
+            assert conversation.encode() in asked_with(operation, conversation)
+
+
 def test_each_refused_field_has_its_reason() -> None:
-    refusing = (REFUSE, UNSTORED, REFUSE_SHARED_TOOLS, REFUSE_FILE_IDS)
+    refusing = (REFUSE, UNSTORED, REFUSE_SHARED_TOOLS, REFUSE_FILE_IDS, REFUSE_FILES)
     refused = {
         name for format_ in FORMATS.values() for name, verb in format_.verbs.items() if verb in refusing
     }
