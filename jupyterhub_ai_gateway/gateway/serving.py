@@ -47,7 +47,7 @@ class Serving(Answering):
 
     def __post_init__(self) -> None:
         self.dialect = self.call.dialect
-        self.task = asyncio.current_task()
+        self.task = self.call.task or asyncio.current_task()
         if self.told is not None and self.told.clamped:
             self.headers.append(("x-ai-gateway-clamped-params", ", ".join(self.told.clamped)))
 

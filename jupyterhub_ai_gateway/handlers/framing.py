@@ -15,9 +15,10 @@ import re
 from collections.abc import Sequence
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import httptools
+import msgspec
 from tornado import httputil
 from typing_extensions import override
 
@@ -127,7 +128,7 @@ class RawHeaders(httputil.HTTPHeaders):
         return self._text.count("\r\n") > 2 if self._is_raw else len(self) > 0
 
 
-class Head(NamedTuple):
+class Head(msgspec.Struct, frozen=True, gc=False):
     """What a request says before its body. `body_bytes` is None when the body is chunked."""
 
     start_line: httputil.RequestStartLine
@@ -444,12 +445,20 @@ def encode_fields(pairs: Sequence[tuple[str, str]]) -> str:
 
 def refuse_framing(pairs: Sequence[tuple[str, str]]) -> None:
     """Raise ValueError when a header is named that the server writes itself."""
-    for name, _ in pairs:
+    for name in {name for name, _ in pairs} - _OTHERS:
         if name.lower() in _OURS:
             raise ValueError(f"{name} is written by the server itself")
 
 
 _OURS = frozenset({"connection", "content-length", "date", "transfer-encoding"})
+_OTHERS = frozenset(
+    {
+        *("Content-Type", "Server-Timing", "x-request-id", "RateLimit-Policy", "RateLimit"),
+        *("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+        *("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+    }
+)
+"""Names that most answers have, and that need not be looked at each time."""
 
 
 def has_body(method: str, status: int) -> bool:

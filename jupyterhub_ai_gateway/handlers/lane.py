@@ -199,7 +199,7 @@ class _Arrival(httputil.HTTPMessageDelegate):
         self._upload = upload
         said = self._said
         call = Call(operation, b"", lane.ids.next(), said.token, project=said.project, upload=upload)
-        self._task = lane.tasks.start(self._answer(call, wire_of(self._connection)))
+        self._task = call.task = lane.tasks.start(self._answer(call, wire_of(self._connection)))
 
     @override
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
@@ -232,7 +232,7 @@ class _Arrival(httputil.HTTPMessageDelegate):
         call = Call(path.operation, body, request_id, said.token, None, said.betas, path.model)
         call.project, call.path_streams = said.project, path.streams
         call.wishes, call.place = said.wishes, said.place
-        self._task = lane.tasks.start(self._answer(call, wire_of(self._connection)))
+        self._task = call.task = lane.tasks.start(self._answer(call, wire_of(self._connection)))
         self._connection.set_close_callback(self._leave)  # type: ignore[attr-defined]  # HTTP/1 only
 
     async def _answer(self, call: Call, wire: Wire) -> None:
