@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ from .rows import AttemptRow, AuditRow, Batch, Counter, OverrideRow, RequestRow
 BATCH_MEMORY_MS = 7 * 86_400_000
 """How long a batch's name is kept, so that it is not written twice."""
 PURGED_AT_ONCE = 1000
+ROWS_AT_ONCE = 25
+"""How many rows one statement inserts: as many as every SQLite takes, with its 999 parameters or more."""
 _CONNECT_S = 5
 
 
@@ -61,6 +64,7 @@ class Database:
         # As the driver wants them: building each row's parameters costs more than writing it
         mark = "?" if self.is_sqlite else "%s"
         self._insert_request = _insert_text(tables.request, RequestRow, mark)
+        self._insert_several = _insert_text(tables.request, RequestRow, mark, ROWS_AT_ONCE)
         self._insert_attempt = _insert_text(tables.attempt, AttemptRow, mark)
         self._insert_batch = (
             f"INSERT INTO {tables.batch.name} (id, at_ms) VALUES ({mark}, {mark}) ON CONFLICT DO NOTHING"  # noqa: S608
@@ -131,12 +135,23 @@ class Database:
             if not connection.exec_driver_sql(self._insert_batch, (batch.id, now_ms)).rowcount:
                 return False
             if batch.requests:
-                connection.exec_driver_sql(self._insert_request, list(map(astuple, batch.requests)))
+                self._insert_requests(connection, list(map(astuple, batch.requests)))
             if batch.attempts:
                 connection.exec_driver_sql(self._insert_attempt, list(map(astuple, batch.attempts)))
             if batch.counters:
                 connection.exec_driver_sql(self._add_counter, list(map(tuple, batch.counters)))
             return True
+
+    def _insert_requests(self, connection: Connection, rows: list[tuple[Any, ...]]) -> None:
+        """Insert rows; in SQLite several by one statement, as after each one the thread gives the lock of
+        the interpreter away, and has to wait for it."""
+        whole = len(rows) - len(rows) % ROWS_AT_ONCE if self.is_sqlite else 0
+        if whole:
+            starts = range(0, whole, ROWS_AT_ONCE)
+            several = [tuple(chain.from_iterable(rows[at : at + ROWS_AT_ONCE])) for at in starts]
+            connection.exec_driver_sql(self._insert_several, several)
+        if len(rows) > whole:
+            connection.exec_driver_sql(self._insert_request, rows[whole:])
 
     def sum_up(self) -> None:
         """Add up what was written since the last time, whoever wrote it; reports do so by themselves."""
@@ -356,10 +371,11 @@ def _columns(row: msgspec.Struct) -> dict[str, Any]:
     return msgspec.structs.asdict(row)
 
 
-def _insert_text(table: sa.Table, row: type[msgspec.Struct], mark: str) -> str:
-    """Write an insert of all fields of a row, which are named as its columns are."""
+def _insert_text(table: sa.Table, row: type[msgspec.Struct], mark: str, count: int = 1) -> str:
+    """Write an insert of so many rows with all of their fields, which are named as the columns are."""
     names = row.__struct_fields__
-    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join([mark] * len(names))})"  # noqa: S608 - names of ours
+    values = ", ".join([f"({', '.join([mark] * len(names))})"] * count)
+    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES {values}"  # noqa: S608 - names of ours
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:
