@@ -24,17 +24,18 @@ Pick = Callable[[Report], float]
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How long it all takes: so many rounds of so many seconds."""
+    """How long it all takes: so many rounds of so many seconds, and a ledger of so many rows."""
 
     rounds: int
     seconds: float
     warmup: float
     starts: int
     hold_s: float
+    ledger_rows: int
 
 
-DEFAULT = Pace(rounds=5, seconds=0.8, warmup=0.25, starts=5, hold_s=4.0)
-QUICK = Pace(rounds=2, seconds=0.3, warmup=0.1, starts=1, hold_s=1.0)
+DEFAULT = Pace(rounds=5, seconds=0.8, warmup=0.25, starts=5, hold_s=4.0, ledger_rows=1_000_000)
+QUICK = Pace(rounds=2, seconds=0.3, warmup=0.1, starts=1, hold_s=1.0, ledger_rows=10_000)
 
 
 @dataclass(slots=True)

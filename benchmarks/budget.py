@@ -38,4 +38,5 @@ BUDGETS = {
     "start": Budget(2.0, 1.0, "s"),
     "tokens": Budget(1.1, None, "× with one token"),
     "endpoints": Budget(1.1, None, "× with one endpoint"),
+    "rows": Budget(1.1, None, "× with an empty ledger"),
 }

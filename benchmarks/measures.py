@@ -30,6 +30,7 @@ from .bench import (
 from .bodies import TOKEN, ask
 from .load import Parameters, hold, press
 from .machine import free_port, running
+from .rows import fill
 from .subjects import DIRECT, GATEWAY, NGINX, VARIANTS, LeftOutError, Subject
 
 STREAMS_HELD = 1000
@@ -175,7 +176,7 @@ def pace(bench: Bench) -> list[Row]:
 
 
 def growth(bench: Bench) -> list[Row]:
-    """What a request costs with many known tokens, and with many endpoints.
+    """What a request costs with many known tokens, many endpoints, and a ledger of many rows.
 
     Each side is a process of its own, so that all it has to remember is what is measured.
     """
@@ -186,11 +187,14 @@ def growth(bench: Bench) -> list[Row]:
         few = ground.gateway(VARIANTS[0], _numbered(1), "few")
         tokens = ground.gateway(VARIANTS[0], _numbered(1), "tokens")
         endpoints = ground.gateway(VARIANTS[0], _numbered(MANY_ENDPOINTS), "endpoints")
+        fill(ground.ledger_file("rows"), bench.pace.ledger_rows)
+        rows = ground.gateway(VARIANTS[0], _numbered(1), "rows")
         plain: Parameters = {**bench.chats(bench.bodies.numbered, 32), "token": "t-@@@@@@"}
         known: Parameters = {**plain, "tokens": MANY_TOKENS}
         _introduce(bench, tokens, known)
-        turns = [(few, plain), (tokens, known), (endpoints, {**plain, "models": MANY_ENDPOINTS})]
-        return list(_growth_rows(bench.rounds_of("growth", turns)))
+        many_models: Parameters = {**plain, "models": MANY_ENDPOINTS}
+        turns = [(few, plain), (tokens, known), (endpoints, many_models), (rows, plain)]
+        return list(_growth_rows(bench.rounds_of("growth", turns), bench.pace.ledger_rows))
 
 
 def _introduce(bench: Bench, tokens: Subject, known: Parameters) -> None:
@@ -203,9 +207,13 @@ def _numbered(count: int) -> list[str]:
     return [f"m-{number:06d}" for number in range(count)]
 
 
-def _growth_rows(reports: Reports) -> Iterable[Row]:
+def _growth_rows(reports: Reports, ledger_rows: int) -> Iterable[Row]:
     values = medians(reports, cpu)
-    titles = {"tokens": f"{MANY_TOKENS:,} known tokens", "endpoints": f"{MANY_ENDPOINTS} endpoints"}
+    titles = {
+        "tokens": f"{MANY_TOKENS:,} known tokens",
+        "endpoints": f"{MANY_ENDPOINTS} endpoints",
+        "rows": f"{ledger_rows:,} rows in the ledger",
+    }
     for name, title in titles.items():
         judged = ratio(reports, cpu, name, "few")
         yield Row(f"CPU per request, {title}", "µs", {GATEWAY: values[name]}, judged, name)

@@ -120,13 +120,15 @@ class Ground:
     ) -> list[str]:
         """Write a configuration with these endpoints, and return what starts the gateway on it."""
         file = self.folder / f"{name}.yaml"
-        ledger: object = (
-            {"url": f"sqlite:///{self.folder}/{name}.sqlite"} if variant.keeps_ledger else False
-        )
+        ledger: object = {"url": f"sqlite:///{self.ledger_file(name)}"} if variant.keeps_ledger else False
         config = {"endpoints": [self._endpoint(endpoint) for endpoint in endpoints], "ledger": ledger}
         file.write_text(json.dumps({**config, "policies": list(variant.policies)}))
         where = ["--config", str(file), "--host", "127.0.0.1", "--port", str(port), "--metrics"]
         return [sys.executable, "-m", "jupyterhub_ai_gateway", *where, *variant.arguments]
+
+    def ledger_file(self, name: str) -> Path:
+        """Return where the ledger is of a gateway of this name."""
+        return self.folder / f"{name}.sqlite"
 
     def gateway_environ(self) -> dict[str, str]:
         """Return the environment that a Hub gives its service, and nothing of ours."""

@@ -65,7 +65,9 @@ class Day:
     def __post_init__(self) -> None:
         self.database = Database(f"sqlite:///{self.folder}/l.sqlite", day_of=utc_day)
         self.database.check()
-        self.ledger = Ledger(self.database, Journal(self.folder), LedgerOptions(0.01, retention_days=None))
+        self.ledger = Ledger(
+            self.database, Journal(self.folder), LedgerOptions(0.01, retention_days=None), now_ms=self.time
+        )
         self.counters = MemoryCounters()
         book = RuleBook(
             read_policies(POLICIES, "policies", Report()), "max", ZoneInfo("UTC"), now_ms=self.time

@@ -7,6 +7,7 @@ import binascii
 import re
 import sys
 from array import array
+from functools import lru_cache
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -58,6 +59,14 @@ class UsageObject(msgspec.Struct):
         """Return it in our words; None when it says nothing."""
         if self.prompt_tokens is None and self.completion_tokens is None:
             return None
+        if (
+            self.prompt_tokens_details is None
+            and self.completion_tokens_details is None
+            and self.prompt_cache_hit_tokens is None
+            and self.cached_tokens is None
+            and self.cost is None
+        ):
+            return Usage(self.prompt_tokens, self.completion_tokens)
         into = self.prompt_tokens_details or _NO_INPUT_DETAILS
         out = self.completion_tokens_details or _NO_OUTPUT_DETAILS
         cached = into.cached_tokens
@@ -170,13 +179,20 @@ def read_answer(body: bytes) -> Answer:
         answer, usage = _oddly(body), None  # a usage that makes no sense
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise _broken() from None
-    is_error = is_given(answer.error) and not is_given(answer.choices) and not is_given(answer.data)
+    is_error = answer.error is not NOTHING and is_given(answer.error)
+    is_error = is_error and not is_given(answer.choices) and not is_given(answer.data)
     return Answer(usage, is_error, model_name(answer.model))
 
 
 def model_name(raw: bytes | msgspec.Raw) -> str | None:
     """Read the name of a model from its JSON; None for what is no such name."""
-    name = bytes(raw)[1:-1]
+    return _name_in(bytes(raw))
+
+
+@lru_cache(256)
+def _name_in(quoted: bytes) -> str | None:
+    """Do it once for each of the few names that there are."""
+    name = quoted[1:-1]
     return name.decode() if _MODEL_NAME.fullmatch(name) else None
 
 

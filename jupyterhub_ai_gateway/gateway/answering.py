@@ -17,6 +17,8 @@ from ..vocabulary import Caller
 from .call import Call, Headers, Reply
 from .rooms import Rooms
 
+_TIMING = "auth;dur=%.1f, queue;dur=%.1f, upstream;dur=%.1f, gateway;dur=%.1f"
+
 
 @dataclass(slots=True)
 class Answering:
@@ -53,13 +55,13 @@ class Answering:
         own_s = self.rooms.clock() - named - waited_s - upstream_s
         return (
             "Server-Timing",
-            f"auth;dur={(named - began) * 1e3:.1f}, queue;dur={waited_s * 1e3:.1f}, "
-            f"upstream;dur={upstream_s * 1e3:.1f}, gateway;dur={own_s * 1e3:.1f}",
+            _TIMING % ((named - began) * 1e3, waited_s * 1e3, upstream_s * 1e3, own_s * 1e3),
         )
 
     def route_headers(self) -> Headers:
         """Return who answered, where that could have been somebody else, and what was left out for them."""
-        dropped = self._dropped()
+        is_whole = self.crossing is None and self.told is None and not self.unheard
+        dropped = () if is_whole else self._dropped()
         if not self.endpoint.has_choice:
             return dropped
         outcome = self.outcome

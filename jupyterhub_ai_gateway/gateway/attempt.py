@@ -186,7 +186,8 @@ async def _answer(serving: Serving, exchange: Exchange, deployment: Deployment) 
     outcome.usage, outcome.answered_model = answer.usage, answer.answered_model
     if answer.is_error:
         raise deployment.provider.refusal(500, exchange.headers, body)
-    body = serving.with_own_ids(body, deployment)
+    if serving.owned is not None:
+        body = serving.with_own_ids(body, deployment)
     if serving.asked.format.operation is EMBEDDINGS:
         body = with_encoding(body, serving.asked.wants_base64)
     outcome.passed_bytes = len(body)

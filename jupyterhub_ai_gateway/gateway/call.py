@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -67,6 +68,8 @@ class Call:
     wishes: Wishes | None = None
     place: Place | None = None
     is_batch: bool = False
+    task: asyncio.Task[None] | None = field(default=None, repr=False)
+    """What answers it, where that is known before it begins."""
 
     @property
     def dialect(self) -> Dialect:

@@ -56,7 +56,7 @@ class Serving(Answering):
 
     def __post_init__(self) -> None:
         self.dialect = self.call.dialect
-        self.task = asyncio.current_task()
+        self.task = self.call.task or asyncio.current_task()
         if self.told is not None:
             told, self.told = self.told, None
             self.tell(told)

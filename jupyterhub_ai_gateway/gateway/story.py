@@ -56,9 +56,13 @@ class Gateway:
         rooms = self._rooms
         began = rooms.clock()
         try:
-            caller = await self.identify(call)
+            caller = self._peek(call) or await self.identify(call)
             named = rooms.clock()
-            asked = await _open(call)
+            asked = (
+                _open(call)
+                if call.upload is None
+                else await call.upload.open(call.operation, call.path_model)
+            )
             name = asked.asked_model or self.catalogue.usual_name(call.operation, caller)
             endpoint = self._offer(call).endpoint(name, call.operation, caller)
             told = None if endpoint.parameters is None else applied(endpoint.parameters, call, asked)
@@ -137,11 +141,18 @@ class Gateway:
 
     async def identify(self, call: Call) -> Caller:
         """Name the caller, who holds the scope of the operation; `AuthFault` otherwise."""
+        caller = self._peek(call)
+        if caller is None:
+            caller = await self._rooms.resolver.resolve(call.token)
+            self._rooms.resolver.rules.require(caller, call.operation.scope)
+        return caller
+
+    def _peek(self, call: Call) -> Caller | None:
+        """Do so where it is known at once; None where somebody has to be asked."""
         resolver = self._rooms.resolver
         caller = call.caller or (resolver.peek(call.token) if call.token else None)
-        if caller is None:
-            caller = await resolver.resolve(call.token)
-        resolver.rules.require(caller, call.operation.scope)
+        if caller is not None:
+            resolver.rules.require(caller, call.operation.scope)
         return caller
 
     def check(self, caller: Caller, operation: Operation, model: str, place: Place | None = None) -> None:
@@ -161,10 +172,8 @@ class Gateway:
         return call.caller or await self._rooms.resolver.resolve(call.token)
 
 
-async def _open(call: Call) -> Asked:
-    """Read what the gateway has to know of a request, which may still be arriving."""
-    if call.upload is not None:
-        return await call.upload.open(call.operation, call.path_model)
+def _open(call: Call) -> Asked:
+    """Read what the gateway has to know of a request."""
     if call.form is not None:
         return call.form.open(call.operation, call.body, call.path_model)
     return open_request(call.operation, call.body, call.path_model, path_streams=bool(call.path_streams))

@@ -319,32 +319,37 @@ class Connection(asyncio.Protocol):
         self._body_bytes = 0
         delegate = self._server.delegate.start_request(self, message)
         message.delegate = delegate
-        self._await(delegate.headers_received(head.start_line, head.headers))
+        waiting = delegate.headers_received(head.start_line, head.headers)
+        if waiting is not None:
+            self._await(waiting)
         return True
 
     def _read_body(self) -> bool:
-        message = cast(RequestConnection, self._message)
+        message: RequestConnection = self._message  # type: ignore[assignment]  # there is one in this stage
         reader = self._reader
         if not self._is_admitted:
             self._is_admitted = True
             self._admit(message, message.head)
-        if reader.is_body_done:
-            self._end_request(message)
-            return True
-        piece = reader.next_piece()
-        if not piece:
-            return reader.is_body_done  # the end of a chunked body adds nothing to it
-        self._body_bytes += len(piece)
-        if self._body_bytes > message.max_body_bytes:
-            raise _too_large(message.max_body_bytes)
-        if message.delegate is not None:
-            self._await(message.delegate.data_received(piece))
+        if not reader.is_body_done:
+            piece = reader.next_piece()
+            if not piece:
+                return reader.is_body_done  # the end of a chunked body adds nothing to it
+            self._body_bytes += len(piece)
+            if self._body_bytes > message.max_body_bytes:
+                raise _too_large(message.max_body_bytes)
+            waiting = None if message.delegate is None else message.delegate.data_received(piece)
+            if waiting is not None:
+                self._await(waiting)
+            if waiting is not None or self._stage != BODY or not reader.is_body_done:
+                return True
+        self._end_request(message)
         return True
 
     def _admit(self, message: RequestConnection, head: Head) -> None:
         if message.is_answered:
             return
-        if head.body_bytes is not None and head.body_bytes > message.max_body_bytes:
+        body_bytes = head.body_bytes
+        if body_bytes is not None and body_bytes > message.max_body_bytes:
             raise _too_large(message.max_body_bytes)
         if head.expects_continue and not message.is_begun and not self._reader.waiting_bytes:
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -356,10 +361,8 @@ class Connection(asyncio.Protocol):
         elif message.delegate is not None:
             message.delegate.finish()
 
-    def _await(self, awaitable: Awaitable[None] | None) -> None:
+    def _await(self, awaitable: Awaitable[None]) -> None:
         """Read no further until the delegate is ready."""
-        if awaitable is None:
-            return
         future = asyncio.ensure_future(awaitable)
         if future.done():
             future.result()

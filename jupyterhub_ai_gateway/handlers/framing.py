@@ -15,9 +15,10 @@ import re
 from collections.abc import Sequence
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import httptools
+import msgspec
 from tornado import httputil
 from typing_extensions import override
 
@@ -27,6 +28,7 @@ _END_OF_HEAD = b"\r\n\r\n"
 _BLANKS = " \t"
 _HOST = re.compile(r"[A-Za-z0-9\-._~!$&'()*+;=%\[\]:]*")
 _ABSOLUTE = re.compile(r"https?://([^/?#]+)([^#]*)", re.IGNORECASE)
+_MAX_DIGITS = 18  # of Content-Length
 _HEX = rb"[0-9A-Fa-f]{1,16}"
 
 _STATUS_LINES: Final = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n" for s in HTTPStatus}
@@ -45,17 +47,30 @@ def _too_long() -> RequestFault:
 class RawHeaders(httputil.HTTPHeaders):
     """The headers of a request as they came, read by searching; a dictionary only when one is needed.
 
-    `text` is the whole head, first line and final empty line included, known to be well formed. To look
+    `head` is the whole head, first line and final empty line included, known to be well formed. To look
     a name up is one search in it. Whatever else tornado's class can do, changes included, first builds
-    tornado's own dictionary: its attributes do not exist until `__getattr__` is asked for one.
+    tornado's own dictionary: its attributes, like the head's text, do not exist until `__getattr__` is
+    asked for one.
+
+    `notes` are for whoever reads the headers. Requests of one connection whose heads are the same, but for
+    what `Content-Length` says, share them.
     """
 
-    def __init__(self, text: str, lower: str | None = None) -> None:
-        self._text = text
-        self._lower = text.lower() if lower is None else lower
+    _text: str
+    _lower: str
+
+    def __init__(self, head: bytes, notes: dict[object, Any] | None = None) -> None:
+        self._head = head
         self._is_raw = True  # True until tornado's dictionary has been built
+        self.notes: dict[object, Any] = {} if notes is None else notes
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_text":
+            self._text = text = self._head.decode("latin-1")
+            return text
+        if name == "_lower":
+            self._lower = lower = self._text.lower()
+            return lower
         if name.startswith("__") or not self.__dict__.get("_is_raw"):
             raise AttributeError(name)
         self._is_raw = False
@@ -113,7 +128,7 @@ class RawHeaders(httputil.HTTPHeaders):
         return self._text.count("\r\n") > 2 if self._is_raw else len(self) > 0
 
 
-class Head(NamedTuple):
+class Head(msgspec.Struct, frozen=True, gc=False):
     """What a request says before its body. `body_bytes` is None when the body is chunked."""
 
     start_line: httputil.RequestStartLine
@@ -121,6 +136,46 @@ class Head(NamedTuple):
     body_bytes: int | None
     is_keep_alive: bool
     expects_continue: bool
+
+
+class _Last:
+    """The last head of a connection, so that one that is the same but for its length is not read again.
+
+    Clients send such heads one after the other, byte for byte the same around the digits of
+    `Content-Length`. What both readers found of this one then holds of the next one, too: digits are all
+    that differs, and neither `front` nor `back` has a head's end but at the end of `back`.
+    """
+
+    __slots__ = ("_back", "_front", "_head")
+
+    _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]+)[ \t]*\r\n", re.IGNORECASE)
+
+    def __init__(self, front: bytes, back: bytes, head: Head) -> None:
+        self._front, self._back, self._head = front, back, head
+
+    @classmethod
+    def of(cls, data: bytes, head: Head) -> _Last | None:
+        """Remember a head; None for one without a length, or with something to be done about it."""
+        found = cls._LENGTH.search(data)
+        headers = head.headers
+        is_plain = headers._is_raw and "\r\nexpect:" not in headers._lower  # else the target had a host
+        if found is None or not is_plain or data.startswith(b"\r\n"):
+            return None
+        return cls(data[: found.start(1)], data[found.end(1) :], head)
+
+    def again(self, inbox: bytes) -> tuple[Head, int] | None:
+        """Return the head that bytes begin with, and its length; None when it is not this one again."""
+        front, back = self._front, self._back
+        start = len(front)
+        if not inbox.startswith(front):
+            return None
+        end = inbox.find(b"\r", start, start + _MAX_DIGITS + 1)
+        digits = inbox[start:end]
+        if end < 0 or not digits.isdigit() or not inbox.startswith(back, end):
+            return None
+        last, whole = self._head, end + len(back)
+        headers = RawHeaders(inbox[:whole], last.headers.notes)
+        return Head(last.start_line, headers, int(digits), last.is_keep_alive, False), whole
 
 
 class ChunkedBody:
@@ -183,6 +238,7 @@ class RequestReader:
         "_inbox",
         "_is_head_over",
         "_is_keep_alive",
+        "_last",
         "_left",
         "_max_header_bytes",
         "_max_headers",
@@ -201,6 +257,7 @@ class RequestReader:
         self._left = 0  # bytes missing of a counted body
         self._chunks: ChunkedBody | None = None
         self._host = ""  # the last one found valid, so that a connection checks it once
+        self._last: _Last | None = None
 
     @property
     def waiting_bytes(self) -> int:
@@ -225,12 +282,17 @@ class RequestReader:
         """Forget everything that waits."""
         self._inbox = b""
         self._parser = None
+        self._last = None
 
     def next_head(self) -> Head | None:
         """Return the next request's head, or None when it is not complete."""
         inbox, seen = self._inbox, self._seen
         if len(inbox) == seen:
             return None
+        if self._last is not None and not seen:
+            again = self._last.again(inbox)
+            if again is not None and again[1] <= self._max_header_bytes:
+                return self._same_head(*again)
         found = inbox.find(_END_OF_HEAD, max(0, seen - 3))
         end = len(inbox) if found < 0 else found + 4
         if end > self._max_header_bytes:
@@ -244,7 +306,17 @@ class RequestReader:
         self._seen = 0
         self._parser = None
         self._inbox = inbox[end:]
-        return self._read(inbox[:end].decode("latin-1"))
+        data = inbox[:end]
+        head = self._read(data)
+        self._last = _Last.of(data, head)
+        return head
+
+    def _same_head(self, head: Head, end: int) -> Head:
+        """Go on after a head that is the last one again."""
+        self._inbox = self._inbox[end:]
+        self._chunks = None
+        self._left = head.body_bytes or 0
+        return head
 
     def next_piece(self) -> bytes:
         """Return what has arrived of the body, which may be nothing."""
@@ -280,9 +352,11 @@ class RequestReader:
         except httptools.HttpParserError as error:
             raise malformed(str(error)) from None
 
-    def _read(self, text: str) -> Head:
-        if text.startswith("\r\n"):
-            text = text[2:]  # RFC 9112 section 2.2: one empty line before a request is to be ignored
+    def _read(self, data: bytes) -> Head:
+        if data.startswith(b"\r\n"):
+            data = data[2:]  # RFC 9112 section 2.2: one empty line before a request is to be ignored
+        headers = RawHeaders(data)
+        text, lower = headers._text, headers._lower
         line = text[: text.index("\r\n")].split(" ")
         count = text.count("\r\n")
         if text.count("\n") != count or text.count("\r") != count:
@@ -292,8 +366,6 @@ class RequestReader:
         if count - 2 > self._max_headers:
             raise _too_long()
         method, target, version = line
-        lower = text.lower()
-        headers = RawHeaders(text, lower)
         self._check_host(_only(text, lower, "\r\nhost:"), version)
         length = self._frame(text, lower, version)
         if target[0] != "/":
@@ -327,7 +399,7 @@ class RequestReader:
             self._chunks = ChunkedBody()
             return None
         if length is not None:
-            if not (length.isascii() and length.isdigit() and len(length) <= 18):
+            if not (length.isascii() and length.isdigit() and len(length) <= _MAX_DIGITS):
                 raise malformed("Content-Length is not a number")
             self._left = int(length)
         return self._left
@@ -373,12 +445,20 @@ def encode_fields(pairs: Sequence[tuple[str, str]]) -> str:
 
 def refuse_framing(pairs: Sequence[tuple[str, str]]) -> None:
     """Raise ValueError when a header is named that the server writes itself."""
-    for name, _ in pairs:
+    for name in {name for name, _ in pairs} - _OTHERS:
         if name.lower() in _OURS:
             raise ValueError(f"{name} is written by the server itself")
 
 
 _OURS = frozenset({"connection", "content-length", "date", "transfer-encoding"})
+_OTHERS = frozenset(
+    {
+        *("Content-Type", "Server-Timing", "x-request-id", "RateLimit-Policy", "RateLimit"),
+        *("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+        *("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens"),
+    }
+)
+"""Names that most answers have, and that need not be looked at each time."""
 
 
 def has_body(method: str, status: int) -> bool:

@@ -94,25 +94,69 @@ class Lane(httputil.HTTPServerConnectionDelegate):
     def on_close(self, server_conn: object) -> None:
         self.application.on_close(server_conn)
 
+    def read(
+        self,
+        start_line: httputil.RequestStartLine | httputil.ResponseStartLine,
+        headers: httputil.HTTPHeaders,
+    ) -> _Said:
+        """Read a request's head."""
+        if start_line[0] != "POST":
+            return _NOT_OURS
+        target = cast(str, start_line[1])
+        path, place = self.paths.find(target), None
+        if path is not None and path.operation in MISTRALS and is_mistral(headers):
+            path = path._replace(operation=MISTRALS[path.operation])
+        if path is None and self.places is not None:
+            found = self.places.find(target)
+            if found is not None:
+                path, place = HotPath(found[0]), found[1]
+        if path is None or ("Cookie" in headers and not has_credentials(headers)):
+            return _NOT_OURS
+        fault = encoding_fault(headers)
+        return _Said(
+            path,
+            place,
+            token_from_headers(headers) or path.key,
+            betas_of(path.operation, headers),
+            project_from_headers(headers),
+            wishes_from_headers(headers),
+            fault,
+            path.operation in UPLOADS and fault is None and is_form(headers.get("Content-Type", "")),
+        )
+
+
+class _Said(NamedTuple):
+    """What the head of a request says. `path` is None for one that is the application's.
+
+    `fault` is why it will be refused, once it has arrived.
+    """
+
+    path: HotPath | None
+    place: Place | None = None
+    token: str | None = None
+    betas: str | None = None
+    project: str | None = None
+    wishes: Wishes | None = None
+    fault: RequestFault | None = None
+    is_form: bool = False
+
+
+_NOT_OURS = _Said(None)
+
 
 class _Arrival(httputil.HTTPMessageDelegate):
     """One request while it arrives, and the task that answers it afterwards."""
 
     __slots__ = (
-        "_betas",
         "_connection",
         "_fault",
         "_lane",
         "_other",
-        "_path",
         "_pieces",
-        "_place",
-        "_project",
+        "_said",
         "_server_conn",
         "_task",
-        "_token",
         "_upload",
-        "_wishes",
     )
 
     def __init__(self, lane: Lane, server_conn: object, connection: httputil.HTTPConnection) -> None:
@@ -120,13 +164,8 @@ class _Arrival(httputil.HTTPMessageDelegate):
         self._server_conn = server_conn
         self._connection = connection
         self._other: httputil.HTTPMessageDelegate | None = None  # the application's, when it is its request
-        self._path: HotPath | None = None
-        self._token: str | None = None
-        self._betas: str | None = None
-        self._project: str | None = None
-        self._wishes: Wishes | None = None
-        self._place: Place | None = None
-        self._fault: RequestFault | None = None  # why it will be refused, once it has arrived
+        self._said = _NOT_OURS
+        self._fault: RequestFault | None = None
         self._pieces: list[bytes] = []
         self._task: asyncio.Task[None] | None = None
         self._upload: Upload | None = None  # a form, which is answered while it arrives
@@ -138,28 +177,19 @@ class _Arrival(httputil.HTTPMessageDelegate):
         headers: httputil.HTTPHeaders,
     ) -> Awaitable[None] | None:
         lane = self._lane
-        path = None
-        if start_line[0] == "POST":
-            target = cast(str, start_line[1])
-            path = lane.paths.find(target)
-            if path is not None and path.operation in MISTRALS and is_mistral(headers):
-                path = path._replace(operation=MISTRALS[path.operation])
-            if path is None and lane.places is not None:
-                found = lane.places.find(target)
-                if found is not None:
-                    path, self._place = HotPath(found[0]), found[1]
-        if path is None or ("Cookie" in headers and not has_credentials(headers)):
+        notes = getattr(headers, "notes", None)  # shared by requests of the same head
+        said: _Said | None = None if notes is None else notes.get(lane)
+        if said is None:
+            said = lane.read(start_line, headers)
+            if notes is not None:
+                notes[lane] = said
+        if said.path is None:
             self._other = lane.application.start_request(self._server_conn, self._connection)
             return self._other.headers_received(start_line, headers)
-        self._fault = encoding_fault(headers)
-        self._path = path
-        self._token = token_from_headers(headers) or path.key
-        self._betas = betas_of(path.operation, headers)
-        self._project = project_from_headers(headers)
-        self._wishes = wishes_from_headers(headers)
+        self._said, self._fault = said, said.fault
         self._connection.set_max_body_size(lane.max_body_bytes)  # type: ignore[attr-defined]  # HTTP/1 only
-        if path.operation in UPLOADS and self._fault is None and is_form(headers.get("Content-Type", "")):
-            self._begin_upload(path.operation, headers)
+        if said.is_form:
+            self._begin_upload(said.path.operation, headers)
         return None
 
     def _begin_upload(self, operation: Operation, headers: httputil.HTTPHeaders) -> None:
@@ -170,8 +200,9 @@ class _Arrival(httputil.HTTPMessageDelegate):
             self._fault = fault
             return
         self._upload = upload
-        call = Call(operation, b"", lane.ids.next(), self._token, project=self._project, upload=upload)
-        self._task = lane.tasks.start(self._answer(call, wire_of(self._connection)))
+        said = self._said
+        call = Call(operation, b"", lane.ids.next(), said.token, project=said.project, upload=upload)
+        self._task = call.task = lane.tasks.start(self._answer(call, wire_of(self._connection)))
 
     @override
     def data_received(self, chunk: bytes) -> Awaitable[None] | None:
@@ -192,7 +223,8 @@ class _Arrival(httputil.HTTPMessageDelegate):
             self._upload.end()
             self._connection.set_close_callback(self._leave)  # type: ignore[attr-defined]  # HTTP/1 only
             return
-        lane, path = self._lane, cast(HotPath, self._path)
+        lane, said = self._lane, self._said
+        path = cast(HotPath, said.path)
         request_id = lane.ids.next()
         if self._fault is not None:
             dialect = DIALECT_OF[path.operation]
@@ -200,10 +232,10 @@ class _Arrival(httputil.HTTPMessageDelegate):
             return
         pieces = self._pieces
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        call = Call(path.operation, body, request_id, self._token, None, self._betas, path.model)
-        call.project, call.path_streams = self._project, path.streams
-        call.wishes, call.place = self._wishes, self._place
-        self._task = lane.tasks.start(self._answer(call, wire_of(self._connection)))
+        call = Call(path.operation, body, request_id, said.token, None, said.betas, path.model)
+        call.project, call.path_streams = said.project, path.streams
+        call.wishes, call.place = said.wishes, said.place
+        self._task = call.task = lane.tasks.start(self._answer(call, wire_of(self._connection)))
         self._connection.set_close_callback(self._leave)  # type: ignore[attr-defined]  # HTTP/1 only
 
     async def _answer(self, call: Call, wire: Wire) -> None:

@@ -25,13 +25,18 @@ class Tasks:
 
     def __init__(self) -> None:
         self._running: set[asyncio.Task[None]] = set()
+        # Kept, as until Python 3.12 each question for the running loop is one for the kernel
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __len__(self) -> int:
         return len(self._running)
 
     def start(self, answering: Coroutine[None, None, None]) -> asyncio.Task[None]:
         """Run it, and hold it until it calls `ended`, or was ended by `end`."""
-        task = asyncio.get_running_loop().create_task(answering)
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
+        task = loop.create_task(answering)
         self._running.add(task)
         return task
 

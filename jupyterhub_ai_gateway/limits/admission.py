@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 from datetime import datetime
-from typing import NamedTuple
+
+import msgspec
 
 from ..storage import Counter
 from ..vocabulary import Usage
@@ -16,7 +17,7 @@ from .headers import Headers, State, anthropic_headers, limit_headers
 from .rules import QuotaRule
 
 
-class Estimate(NamedTuple):
+class Estimate(msgspec.Struct, frozen=True, gc=False):
     """How large a request is thought to be. `cost_nanousd` is None where its price is unknown."""
 
     input_tokens: int = 0
@@ -120,14 +121,12 @@ def _tokens(resource: str, into: int, out: int) -> int:
 
 
 def reserved_amount(rule: QuotaRule, estimate: Estimate) -> int:
-    """Return how much of a rule to reserve: what is expected, and never more than there can be.
+    """Return how much of a rule about tokens or cost to reserve: what is expected, at most all there is.
 
     A request that is thought to be larger than the whole limit has it all to itself; one of which nothing
     is known counts as something, so that an empty limit refuses it.
     """
     resource = rule.resource
-    if resource in ("requests", "concurrency"):
-        return 1
     if resource == "cost_usd":
         amount = estimate.cost_nanousd or 0
     else:

@@ -10,7 +10,8 @@ Source: ITU-T I.371 (GCRA); the bucket's meaning of MLflow's `limit`: docs/expla
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+
+import msgspec
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Rule:
         object.__setattr__(self, "interval_s", self.period_s / self.calls)
 
 
-class Verdict(NamedTuple):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """Whether a request may go on, and what the caller should know.
 
     `remaining` is how many more may come now. `reset_s` is when the bucket will be full, `retry_after_s`
@@ -47,7 +48,9 @@ def take(full_at: float, rule: Rule, now: float) -> tuple[float, Verdict]:
     A time further away than the rule's whole period, left by a rule that was changed meanwhile, counts
     as an empty bucket of this rule: nobody waits longer than the rule in force says.
     """
-    start = min(max(full_at, now), now + rule.period_s)
+    start = full_at if full_at > now else now
+    if start > now + rule.period_s:
+        start = now + rule.period_s
     after = start + rule.interval_s
     wait_s = after - now - rule.period_s
     # Half a millionth of an interval is rounding: clocks and periods are floats

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Awaitable, Sequence
-from typing import NamedTuple
+
+import msgspec
 
 
-class Take(NamedTuple):
+class Take(msgspec.Struct, frozen=True, gc=False):
     """What one rule reserves for one request.
 
     `slot` and `first` are those of `window.Slot`, in milliseconds; from `expires_ms` on nobody asks for
@@ -27,7 +28,7 @@ class Take(NamedTuple):
     is_soft: bool
 
 
-class Reserved(NamedTuple):
+class Reserved(msgspec.Struct, frozen=True, gc=False):
     """What became of a reservation: `refused` is the place of the first rule that had too little left.
 
     `used` is what counted for each rule before this request, reservations included. Nothing is reserved

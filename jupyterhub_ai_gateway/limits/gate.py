@@ -11,7 +11,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, tzinfo
-from typing import NamedTuple
+
+import msgspec
 
 from ..config import LimitConfig
 from ..errors import Fault, Forbidden, LimitFault, LimitsUnavailable
@@ -34,7 +35,7 @@ LONG_WAIT_S = 60.0
 _COMPLAINT_EVERY_S = 60.0
 
 
-class Demand(NamedTuple):
+class Demand(msgspec.Struct, frozen=True, gc=False):
     """What the gate has to know of a request. `estimate` is asked only where a rule needs it.
 
     `project` is the group that the caller chose to pay.
@@ -56,6 +57,7 @@ class _Plan:
     rules: list[QuotaRule]
     takes: list[Take]
     now_ms: int
+    has_soft: bool = False
 
 
 class Gate:
@@ -91,7 +93,8 @@ class Gate:
 
     def admit(self, demand: Demand) -> Admission | Awaitable[Admission]:
         """Reserve what a request needs. `LimitFault` says which rule has too little left."""
-        self._check_project(demand)
+        if demand.project is not None:
+            self._check_project(demand, demand.project)
         if self.book.is_empty:
             if demand.limit is None:
                 return Admission(demand.name, payer=demand.project)
@@ -118,14 +121,19 @@ class Gate:
         plan = _Plan(payer, [], [], now_ms)
         estimate: Estimate | None = None
         for rule in rules:
+            amount = 1
             if rule.resource not in ("requests", "concurrency"):
-                estimate = estimate or demand.estimate()
+                if estimate is None:
+                    estimate = demand.estimate()
                 if rule.resource == "cost_usd" and not estimate.cost_nanousd:
                     if estimate.cost_nanousd is None and rule.denies_unpriced and not rule.is_soft:
                         raise _unpriced(demand, rule)
                     continue  # free, or allowed without a price
+                amount = reserved_amount(rule, estimate)
             plan.rules.append(rule)
-            plan.takes.append(_take(rule, reserved_amount(rule, estimate or Estimate()), now_ms))
+            plan.takes.append(_take(rule, amount, now_ms))
+            if rule.is_soft:
+                plan.has_soft = True
         return plan
 
     async def _admit_later(self, demand: Demand, plan: _Plan, asking: Awaitable[Reserved]) -> Admission:
@@ -147,7 +155,7 @@ class Gate:
             raise _refusal(plan, reserved, states, self.page, self.book.zone)
         shadow: list[str] = []
         hard = states
-        if any(rule.is_soft for rule in plan.rules):
+        if plan.has_soft:
             shadow = [
                 rule.name
                 for rule, take, used in zip(plan.rules, plan.takes, reserved.used, strict=True)
@@ -179,7 +187,9 @@ class Gate:
         # No endpoint's name holds a blank, so the keys of two cannot meet
         name = demand.endpoint
         key = name if limit.key == "endpoint" else f"{name} {demand.caller.key}"
-        return self.buckets.take(key, self._rule(name, limit), self._clock())
+        known = self._rules.get(name)
+        rule = known[1] if known is not None and known[0] is limit else self._rule(name, limit)
+        return self.buckets.take(key, rule, self._clock())
 
     def _with_bucket(
         self, demand: Demand, limit: LimitConfig, admission: Admission
@@ -235,9 +245,7 @@ class Gate:
         )
 
     def _rule(self, endpoint: str, limit: LimitConfig) -> Rule:
-        known = self._rules.get(endpoint)
-        if known is not None and known[0] is limit:
-            return known[1]
+        """Make the rule of a limit that is new, and remember it."""
         if len(self._rules) >= MAX_RULES:  # of endpoints long gone
             self._rules.clear()
         rule = Rule(limit.calls, limit.period_s)
@@ -247,9 +255,9 @@ class Gate:
 
     # What else may be
 
-    def _check_project(self, demand: Demand) -> None:
-        project, groups = demand.project, demand.caller.groups
-        if project is None or project in groups:
+    def _check_project(self, demand: Demand, project: str) -> None:
+        groups = demand.caller.groups
+        if project in groups:
             return
         yours = f"Yours are {', '.join(sorted(groups)[:50])}." if groups else "You are in no group."
         raise Forbidden(

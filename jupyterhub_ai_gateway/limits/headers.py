@@ -14,7 +14,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from math import ceil
-from typing import NamedTuple
+
+import msgspec
 
 from ..vocabulary import money_text
 
@@ -29,7 +30,7 @@ _UNWARNED = 1 - WARNED_FROM
 _KINDS = {"requests": "requests", **dict.fromkeys(TOKENS, "tokens")}
 
 
-class State(NamedTuple):
+class State(msgspec.Struct, frozen=True, gc=False):
     """Where a rule stands once a request is admitted, or was refused by it.
 
     `limit` and `remaining` are in the rule's unit (nanodollars for `cost_usd`), `reset_s` is when all that
@@ -65,17 +66,17 @@ def limit_headers(states: Sequence[State]) -> Headers:
     lefts: list[str] = []
     low: list[str] = []
     for state in states:
-        name, resource, limit, remaining, reset_s, is_long, policy = state
-        policies.append(policy)
+        name, remaining, reset_s = state.name, state.remaining, state.reset_s
+        policies.append(state.policy)
         if reset_s is None:
             lefts.append(f'"{name}";r={remaining}')
             continue
         lefts.append(f'"{name}";r={remaining};t={ceil(reset_s)}')
-        kind = _KINDS.get(resource)
+        kind = _KINDS.get(state.resource)
         if kind is not None and (kind not in by_kind or remaining < by_kind[kind].remaining):
             by_kind[kind] = state
-        if is_long and remaining < limit * _UNWARNED:
-            low.append(f"{name}: {100 - remaining * 100 // max(1, limit)} % used")
+        if state.is_long and remaining < state.limit * _UNWARNED:
+            low.append(f"{name}: {100 - remaining * 100 // max(1, state.limit)} % used")
     headers = [("RateLimit-Policy", ", ".join(policies)), ("RateLimit", ", ".join(lefts))]
     for kind in by_kind:
         headers += _openai(kind, by_kind[kind])
@@ -102,11 +103,18 @@ def tightest(states: Iterable[State], resources: Sequence[str]) -> State | None:
 
 
 def _openai(kind: str, state: State) -> Headers:
+    limit, remaining, reset = _OPENAI[kind]
     return (
-        (f"x-ratelimit-limit-{kind}", str(state.limit)),
-        (f"x-ratelimit-remaining-{kind}", str(state.remaining)),
-        (f"x-ratelimit-reset-{kind}", duration_text(state.reset_s or 0.0)),
+        (limit, str(state.limit)),
+        (remaining, str(state.remaining)),
+        (reset, duration_text(state.reset_s or 0.0)),
     )
+
+
+_OPENAI = {
+    kind: (f"x-ratelimit-limit-{kind}", f"x-ratelimit-remaining-{kind}", f"x-ratelimit-reset-{kind}")
+    for kind in ("requests", "tokens")
+}
 
 
 def _anthropic(kind: str, state: State | None, now: datetime) -> Headers:

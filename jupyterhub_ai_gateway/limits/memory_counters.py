@@ -27,10 +27,7 @@ class _Counter:
     def forget_before(self, first: int) -> None:
         """Drop the slots that are over."""
         for slots in (self.used, self.reserved):
-            while slots:
-                slot = next(iter(slots))
-                if slot >= first:
-                    break
+            while slots and (slot := next(iter(slots))) < first:
                 self.total -= slots.pop(slot)
 
     def use(self, slot: int, amount: int) -> None:

@@ -183,8 +183,14 @@ class RedisStore(CounterStore):
     async def reserve(self, name: str, takes: Sequence[Take], now_ms: int) -> Reserved:
         arguments: list[str | int] = [self._prefix, name, now_ms, LEASE_MS]
         for take in takes:
-            arguments += take[1:6]
-            arguments.append(int(take.is_soft))
+            arguments += (
+                take.slot,
+                take.first,
+                take.expires_ms,
+                take.limit,
+                take.amount,
+                int(take.is_soft),
+            )
         keys = [f"{self._prefix}:open", *map(self._counter, takes)]
         try:
             refused, back, *used = await self._ask(self._reserve(keys, arguments))

@@ -115,14 +115,11 @@ class RuleBook:
         self._fresh_until_ms = 0
         self._valid: tuple[PolicyConfig, ...] = ()
         self._made: dict[str, QuotaRule] = {}
+        self.is_empty = not self._own
+        """True where there is no policy at all."""
 
     def __len__(self) -> int:
         return len(self._known)
-
-    @property
-    def is_empty(self) -> bool:
-        """Say whether there is no policy at all."""
-        return not self._own and not self._groups
 
     @property
     def zone(self) -> tzinfo:
@@ -142,6 +139,7 @@ class RuleBook:
     def use_groups(self, policies: Iterable[PolicyConfig]) -> None:
         """Take the policies that stand in the properties of Hub groups."""
         self._groups = tuple(policies)
+        self.is_empty = not self._own and not self._groups
         self._fresh_until_ms = 0
 
     def use_overrides(self, overrides: Iterable[Override]) -> None:

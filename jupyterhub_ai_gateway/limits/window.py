@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone, tzinfo
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from ..config import WindowConfig
 
@@ -24,7 +26,7 @@ _UNITS_MS = {
 }
 
 
-class Slot(NamedTuple):
+class Slot(msgspec.Struct, frozen=True, gc=False):
     """Now, in a window: what is used now goes to `start`, and slots from `first` on count.
 
     `end` is when what is used now is forgotten. All in milliseconds.

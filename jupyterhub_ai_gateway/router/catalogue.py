@@ -207,7 +207,8 @@ class Endpoint:
 
     def cell_of(self, deployment: Deployment, operation: Operation) -> Cell:
         """Return where a request to a deployment is counted; one to a stand-in is still this endpoint's."""
-        return deployment.cells[operation] if self.owns(deployment) else self.cells[operation]
+        is_own = deployment is self.deployments[0] or self.owns(deployment)
+        return deployment.cells[operation] if is_own else self.cells[operation]
 
     def route(
         self,

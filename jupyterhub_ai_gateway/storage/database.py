@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,14 @@ from sqlalchemy.exc import (
 
 from ..errors import ConfigFault
 from . import schema, tables
-from .rollups import Rollups
+from .rollups import Rollups, adding_text
 from .rows import AttemptRow, AuditRow, Batch, Counter, OverrideRow, RequestRow
 
 BATCH_MEMORY_MS = 7 * 86_400_000
 """How long a batch's name is kept, so that it is not written twice."""
 PURGED_AT_ONCE = 1000
+ROWS_AT_ONCE = 25
+"""How many rows one statement inserts: as many as every SQLite takes, with its 999 parameters or more."""
 _CONNECT_S = 5
 
 
@@ -54,7 +57,6 @@ class Database:
         self._url = _checked_url(url, path)
         self._path = path
         self._day_of = day_of
-        self._rollups = Rollups(day_of)
         self._insert: Callable[..., Any] = (
             sqlite.insert if self._url.get_backend_name() == "sqlite" else postgresql.insert
         )
@@ -62,7 +64,13 @@ class Database:
         # As the driver wants them: building each row's parameters costs more than writing it
         mark = "?" if self.is_sqlite else "%s"
         self._insert_request = _insert_text(tables.request, RequestRow, mark)
+        self._insert_several = _insert_text(tables.request, RequestRow, mark, ROWS_AT_ONCE)
         self._insert_attempt = _insert_text(tables.attempt, AttemptRow, mark)
+        self._insert_batch = (
+            f"INSERT INTO {tables.batch.name} (id, at_ms) VALUES ({mark}, {mark}) ON CONFLICT DO NOTHING"  # noqa: S608
+        )
+        self._add_counter = adding_text(tables.counter, ("amount",), mark)
+        self._rollups = Rollups(day_of, mark)
 
     @property
     def is_sqlite(self) -> bool:
@@ -123,30 +131,41 @@ class Database:
 
     def write(self, batch: Batch, now_ms: int) -> bool:
         """Write a batch in one transaction; False when it was there already."""
-        insert = self._insert
         with self._connection() as connection:
-            known = insert(tables.batch).values(id=batch.id, at_ms=now_ms).on_conflict_do_nothing()
-            if connection.execute(known.returning(tables.batch.c.id)).first() is None:
+            if not connection.exec_driver_sql(self._insert_batch, (batch.id, now_ms)).rowcount:
                 return False
             if batch.requests:
-                connection.exec_driver_sql(self._insert_request, list(map(astuple, batch.requests)))
+                self._insert_requests(connection, list(map(astuple, batch.requests)))
             if batch.attempts:
                 connection.exec_driver_sql(self._insert_attempt, list(map(astuple, batch.attempts)))
-            for table, rows in self._rollups.of(batch.requests):
-                connection.execute(self._adding(table, tables.SUMS), rows)
             if batch.counters:
-                connection.execute(
-                    self._adding(tables.counter, ("amount",)), [each._asdict() for each in batch.counters]
-                )
+                connection.exec_driver_sql(self._add_counter, list(map(tuple, batch.counters)))
             return True
 
-    def _adding(self, table: sa.Table, sums: Iterable[str]) -> Any:
-        """Return an insert that adds to the row which is there."""
-        statement = self._insert(table)
-        return statement.on_conflict_do_update(
-            index_elements=list(table.primary_key.columns),
-            set_={name: table.c[name] + statement.excluded[name] for name in sums},
-        )
+    def _insert_requests(self, connection: Connection, rows: list[tuple[Any, ...]]) -> None:
+        """Insert rows; in SQLite several by one statement, as after each one the thread gives the lock of
+        the interpreter away, and has to wait for it."""
+        whole = len(rows) - len(rows) % ROWS_AT_ONCE if self.is_sqlite else 0
+        if whole:
+            starts = range(0, whole, ROWS_AT_ONCE)
+            several = [tuple(chain.from_iterable(rows[at : at + ROWS_AT_ONCE])) for at in starts]
+            connection.exec_driver_sql(self._insert_several, several)
+        if len(rows) > whole:
+            connection.exec_driver_sql(self._insert_request, rows[whole:])
+
+    def sum_up(self) -> None:
+        """Add up what was written since the last time, whoever wrote it; reports do so by themselves."""
+        with self._connection() as connection:
+            last, newest = self._rollups.pending(connection)
+        if newest > last and not self.is_sqlite:
+            # Rows of transactions that have not ended have lower numbers than the newest one: wait for them
+            with self._connection() as connection:
+                connection.exec_driver_sql(f"LOCK TABLE {tables.request.name} IN SHARE MODE")
+                newest = self._rollups.pending(connection)[1]
+        is_done = newest <= last
+        while not is_done:
+            with self._connection() as connection:
+                is_done = self._rollups.sum_up(connection, newest)
 
     def counters(self, now_ms: int) -> list[Counter]:
         """Return what has been used of every window that is not over."""
@@ -157,8 +176,11 @@ class Database:
 
     def purge(self, before_ms: int, now_ms: int) -> int:
         """Delete a few rows of requests from before a time, and what nobody asks for; return how many."""
+        self.sum_up()
+        summed = sa.select(tables.summed.c.request).scalar_subquery()  # others may have written meanwhile
+        is_old_request = (tables.request.c.at_ms < before_ms) & (tables.request.c.id <= summed)
         oldest = (
-            (tables.request, tables.request.c.id, tables.request.c.at_ms < before_ms),
+            (tables.request, tables.request.c.id, is_old_request),
             (tables.attempt, tables.attempt.c.request_id, tables.attempt.c.at_ms < before_ms),
             (tables.counter, tables.counter.c.key, tables.counter.c.expires_ms < now_ms - BATCH_MEMORY_MS),
             (tables.batch, tables.batch.c.id, tables.batch.c.at_ms < now_ms - BATCH_MEMORY_MS),
@@ -168,6 +190,8 @@ class Database:
             with self._connection() as connection:
                 some = sa.select(key).where(is_old).limit(PURGED_AT_ONCE).scalar_subquery()
                 deleted += connection.execute(sa.delete(table).where(key.in_(some), is_old)).rowcount
+                if table is tables.request:
+                    self._rollups.step_back(connection)
         return deleted
 
     # What reports ask
@@ -186,6 +210,7 @@ class Database:
 
         The largest come first where `order` names a sum (`tokens` is input and output).
         """
+        self.sum_up()
         table = tables.usage_day
         groups = [table.c[name] for name in by]
         sums = [sa.func.sum(table.c[name]).label(name) for name in tables.SUMS]
@@ -346,10 +371,11 @@ def _columns(row: msgspec.Struct) -> dict[str, Any]:
     return msgspec.structs.asdict(row)
 
 
-def _insert_text(table: sa.Table, row: type[msgspec.Struct], mark: str) -> str:
-    """Write an insert of all fields of a row, which are named as its columns are."""
+def _insert_text(table: sa.Table, row: type[msgspec.Struct], mark: str, count: int = 1) -> str:
+    """Write an insert of so many rows with all of their fields, which are named as the columns are."""
     names = row.__struct_fields__
-    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES ({', '.join([mark] * len(names))})"  # noqa: S608 - names of ours
+    values = ", ".join([f"({', '.join([mark] * len(names))})"] * count)
+    return f"INSERT INTO {table.name} ({', '.join(names)}) VALUES {values}"  # noqa: S608 - names of ours
 
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, Any]:

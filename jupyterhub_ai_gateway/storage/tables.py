@@ -141,6 +141,13 @@ def _rollup(name: str, period: Column[int] | Column[str]) -> Table:
 usage_hour = _rollup("ai_gateway_usage_hour", Column("hour_ms", BigInteger, nullable=False))
 usage_day = _rollup("ai_gateway_usage_day", Column("day", Text, nullable=False))
 
+summed = Table(
+    "ai_gateway_summed",
+    metadata,
+    Column("request", BigInteger, primary_key=True, autoincrement=False),
+)
+"""One row: the `id` of the last request that is in the roll-ups."""
+
 counter = Table(
     "ai_gateway_counter",
     metadata,

@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
 
+from typing_extensions import override
+
 from ..config import TlsConfig
 from ..vocabulary import Timeouts
 
@@ -30,6 +32,15 @@ class Origin:
     unix: str | None = None
     """The path of a socket on this machine, to which connections go in place of host and port."""
     tls: TlsConfig | None = None
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        known = (self.scheme, self.host, self.port, self.verify_tls, self.unix, self.tls)
+        object.__setattr__(self, "_hash", hash(known))
+
+    @override
+    def __hash__(self) -> int:  # made once: each request looks a pool up
+        return self._hash
 
     @property
     def authority(self) -> str:

@@ -80,7 +80,13 @@ class LeanClient(Client):
             if connection is None:
                 connection = await self._connect(target.origin, timeouts, total_at)
             answer = _Answer(connection, timeouts, total_at)
-            await answer.begin(message)
+            answer.ask(message)
+            try:
+                while not answer.is_begun and answer.failure is None:
+                    await answer.news()
+            except BaseException:
+                answer.close()
+                raise
             if answer.failure is None:
                 return answer
             connection.release(answer)
@@ -104,7 +110,15 @@ class LeanClient(Client):
         # A pooled connection may turn out to be closed when the first pieces are gone already
         connection = await self._connect(target.origin, timeouts, total_at)
         answer = _Answer(connection, timeouts, total_at)
-        await answer.begin(head, body)
+        answer.ask(head, body)
+        try:
+            while not answer.is_begun and answer.failure is None:
+                await answer.news()
+        except BaseException:
+            answer.close()
+            raise
+        if answer.status >= 300:
+            answer.stop_sending()
         if answer.failure is None:
             return answer
         answer.close()
@@ -198,7 +212,9 @@ class LeanClient(Client):
         if self._is_closed or (self._kept is not None and origin not in self._kept):
             connection.drop()
             return
-        idle = self._idle.setdefault(origin, deque())
+        idle = self._idle.get(origin)
+        if idle is None:  # not by setdefault, which would make one each time
+            idle = self._idle[origin] = deque()
         if len(idle) >= self._max_idle:
             connection.drop()
             return
@@ -312,7 +328,8 @@ class _Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         answer = self.answer
         if answer is not None and not answer.is_begun:
-            answer.header(name.lower(), value)
+            name, headers = name.lower(), answer.headers
+            headers[name] = headers[name] + b", " + value if name in headers else value
 
     def on_headers_complete(self) -> None:
         answer = self.answer
@@ -437,22 +454,14 @@ class _Answer(Exchange):
 
     # The exchange
 
-    async def begin(self, message: bytes, body: StreamedBody | None = None) -> None:
-        """Send, and wait for the head, or for `failure`."""
+    def ask(self, message: bytes, body: StreamedBody | None = None) -> None:
+        """Send; then there is `news` until the head is here, or a `failure`."""
         connection = self._connection
         self._expect(self._timeouts.first_byte_s)
         connection.transport.write(message)
         if body is not None:
             self.is_sent = False
             self._sender = connection.loop.create_task(self._send(body))
-        try:
-            while not self.is_begun and self.failure is None:
-                await self._news()
-        except BaseException:
-            self.close()
-            raise
-        if self.status >= 300:
-            self._stop_sending()
 
     async def _send(self, body: StreamedBody) -> None:
         """Send a body as it comes; what it raises is this exchange's failure."""
@@ -481,7 +490,8 @@ class _Answer(Exchange):
         if not self.is_begun:
             self._deadline = self._total_at
 
-    def _stop_sending(self) -> None:
+    def stop_sending(self) -> None:
+        """Ask for no further piece of the request's body."""
         if self._sender is not None and not self._sender.done():
             self._sender.cancel()
 
@@ -495,7 +505,7 @@ class _Answer(Exchange):
                 return pieces[0] if len(pieces) == 1 else b"".join(pieces)
             if self.failure is not None:
                 raise self.failure
-            await self._news()
+            await self.news()
 
     def _announced(self) -> int:
         return int(self.headers.get(b"content-length", b"0"))
@@ -512,12 +522,13 @@ class _Answer(Exchange):
             elif self.is_complete and not self.pieces:
                 return
             else:
-                await self._news()
+                await self.news()
 
     @override
     def close(self) -> None:
         self._write = None
-        self._stop_sending()
+        if self._sender is not None:
+            self.stop_sending()
         self._connection.release(self)
 
     async def _let_drain(self, waiting: Awaitable[None]) -> None:
@@ -530,7 +541,7 @@ class _Answer(Exchange):
         self._expect(self._timeouts.idle_s)
         self._hand_on()
 
-    def _news(self) -> asyncio.Future[None]:
+    def news(self) -> asyncio.Future[None]:
         """Return what is done once something happens."""
         self._waiter = waiter = self._connection.loop.create_future()
         return waiter
@@ -543,15 +554,12 @@ class _Answer(Exchange):
     def _expect(self, seconds: float | None) -> None:
         deadline = self._total_at
         if seconds is not None:
-            deadline = min(deadline, self._connection.loop.time() + seconds)
+            then = self._connection.loop.time() + seconds
+            if then < deadline:
+                deadline = then
         self._deadline = deadline
 
     # What the connection calls
-
-    def header(self, name: bytes, value: bytes) -> None:
-        """Note a header; one that is repeated is joined."""
-        known = self.headers.get(name)
-        self.headers[name] = value if known is None else known + b", " + value
 
     def begun(self, status: int) -> None:
         """Note that the head is complete."""
@@ -562,8 +570,8 @@ class _Answer(Exchange):
         self._is_framed = coding is not None or b"content-length" in headers or status in (204, 304)
         if coding is not None and coding.strip().lower() != b"chunked":
             self.fail(broken(self._connection.origin, "an unknown transfer coding"))
-        encoding = headers.get(b"content-encoding", b"identity").strip().lower()
-        if encoding not in (b"", b"identity"):
+        encoding = headers.get(b"content-encoding")
+        if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
             self.fail(broken(self._connection.origin, "an answer that is compressed, unasked"))
 
     def moved(self) -> None:
@@ -574,9 +582,11 @@ class _Answer(Exchange):
             self._hand_on()
         elif len(self.pieces) > 256 and self._write is None:
             self._merge()
-        if self.is_begun:
+        if self.is_complete:
+            self._wake()  # no time is limited any more
+        elif self.is_begun:
             self._expect(self._timeouts.idle_s)
-            if self._write is None or self._waiting is not None or self.is_complete or self.failure:
+            if self._write is None or self._waiting is not None or self.failure:
                 self._wake()
 
     def _merge(self) -> None:

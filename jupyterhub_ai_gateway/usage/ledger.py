@@ -27,6 +27,8 @@ BATCH_ROWS = 500
 """Not more: the thread that writes them shares its processor with the loop."""
 _NICE = 5
 _PURGE_EVERY_S = 600.0
+SUM_EVERY_S = 30.0
+"""How often the roll-ups are brought up to date, when no report asks for them."""
 _PURGE_ROUNDS = 50
 
 
@@ -87,6 +89,7 @@ class Ledger:
         self._away_since: float | None = None  # None: the last batch was taken
         self._retry_at = 0.0
         self._purge_at = 0.0
+        self._sum_at = clock() + SUM_EVERY_S
         self._turned = threading.Condition()
         self._recorded = 0
         self._handled = 0  # of those recorded, how many are written, journaled or set aside
@@ -153,6 +156,7 @@ class Ledger:
             except OSError:  # of the journal: what was taken so far is lost, the thread has to live
                 log.exception("The ledger's journal cannot be written")
             if is_last and not self._queue:
+                self._sum_up()
                 return
 
     def _turn(self) -> None:
@@ -165,8 +169,11 @@ class Ledger:
                 self._replay()
         with self._turned:
             self._turned.notify_all()
-        if self._away_since is None and self._clock() >= self._purge_at and not self._is_stopping:
-            self._purge()
+        if self._away_since is None and not self._is_stopping:
+            if self._clock() >= self._sum_at:
+                self._sum_up()
+            if self._clock() >= self._purge_at:
+                self._purge()
 
     def _take(self) -> Batch:
         requests: list[RequestRow] = []
@@ -232,6 +239,14 @@ class Ledger:
         if self._away_since is not None:
             self._away_since = None
             log.warning("The ledger's database is back")
+
+    def _sum_up(self) -> None:
+        self._sum_at = self._clock() + SUM_EVERY_S
+        try:
+            if self._away_since is None:
+                self.database.sum_up()
+        except StorageUnavailable as error:
+            log.info("The ledger's sums stay behind for now: %s", error)
 
     def _purge(self) -> None:
         days = self.options.retention_days

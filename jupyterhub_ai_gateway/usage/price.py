@@ -117,21 +117,25 @@ class Tariff:
     second: int = 0
     period: Period = field(default_factory=Period)
     units: Mapping[str, int] = field(default_factory=dict)
+    needs_tokens: bool = field(init=False, repr=False)
+    """True where the cost depends on tokens."""
+    is_free: bool = field(init=False, repr=False)
+    """True where nothing costs anything."""
+
+    def __post_init__(self) -> None:
+        rates = (self.rates, *(each for _, each in self.above))
+        needs_tokens = any(any(_amounts(each)) for each in rates)
+        object.__setattr__(self, "needs_tokens", needs_tokens)
+        costs = self.request or self.second or any(self.units.values()) or needs_tokens
+        object.__setattr__(self, "is_free", not costs)
 
     def rates_for(self, input_tokens: int) -> Rates:
         """Return the rates for an input of this length."""
         found = self.rates
-        if not self.above:
-            return found
         for start, rates in self.above:
             if input_tokens > start:
                 found = rates
         return found
-
-    @property
-    def is_free(self) -> bool:
-        """Say whether nothing costs anything."""
-        return not (self.request or self.second or any(self.units.values()) or self.needs_tokens)
 
     def units_pico(self, usage: Usage | None) -> int | None:
         """Return what the units of a usage cost; None where one that has a price was not told."""
@@ -142,11 +146,6 @@ class Tariff:
                 return None
             cost += round((count or 0) * rate)
         return cost
-
-    @property
-    def needs_tokens(self) -> bool:
-        """Say whether the cost depends on tokens."""
-        return any((*_amounts(self.rates), *(rate for _, each in self.above for rate in _amounts(each))))
 
 
 def _amounts(rates: Rates) -> tuple[int, ...]:
@@ -175,17 +174,20 @@ class Price:
 
         `at` is when it is over, by default now.
         """
-        tariff = self.tariff(at)
+        tariff = self._only or self.tariff(at)
         if tariff is None:
             return None
-        cost = tariff.request + round(tariff.second * took_s)
+        cost = tariff.request
+        if tariff.second:
+            cost += round(tariff.second * took_s)
         if tariff.units:
             units = tariff.units_pico(usage)
             if units is None:
                 return None
             cost += units
         if usage is not None and not _lacks(usage, tariff):
-            cost += tariff.rates_for(usage.input_tokens or 0).cost_of(usage)
+            rates = tariff.rates_for(usage.input_tokens or 0) if tariff.above else tariff.rates
+            cost += rates.cost_of(usage)
         elif tariff.needs_tokens:
             return None
         return (cost + 500) // 1000
@@ -201,8 +203,9 @@ class Price:
             + tariff.second * USUAL_S
             + input_tokens * rates.input
             + output_tokens * rates.output
-            + sum(rate * USUAL_UNITS.get(unit, 1) for unit, rate in tariff.units.items())
         )
+        for unit, rate in tariff.units.items():
+            pico += rate * USUAL_UNITS.get(unit, 1)
         return max(1, (pico + 500) // 1000)
 
     def tariff(self, at: datetime | None = None) -> Tariff | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from jupyterhub_ai_gateway.storage import (
     OverrideRow,
     RequestRow,
     StorageUnavailable,
+    rollups,
     tables,
 )
 from jupyterhub_ai_gateway.storage.schema import VERSION_TABLE, head
@@ -144,6 +146,66 @@ def test_sums_are_those_of_the_rows_and_unknown_is_counted_apart(database: Datab
         ("2026-11-21", "user:alice", 1),
     ]
     assert total(database, charged_group="physics")[0]["requests"] == 1
+
+
+def test_sums_are_those_of_the_rows_however_they_come_to_be(database: Database, url: str) -> None:
+    """Several write, add up and delete at once: no request is left out, none counts twice."""
+    others = [Database(url, day_of=utc_day) for _ in range(3)]
+
+    def work(number: int) -> None:
+        own = others[number]
+        for turn in range(12):
+            first = 10_000 * number + 10 * turn
+            rows = [
+                row(first + each, caller=f"user:{each % 3}", at_ms=NOON + turn * HOUR) for each in range(10)
+            ]
+            own.write(Batch(f"{number}/{turn}", rows, [], []), NOON)
+            if turn % 3 == number:
+                own.sum_up()
+                own.purge(NOON + (turn - 1) * HOUR, NOON)
+
+    with ThreadPoolExecutor(len(others)) as threads:
+        list(threads.map(work, range(len(others))))
+    assert total(database)[0]["requests"] == 3 * 12 * 10
+    assert total(database)[0]["input_tokens"] == 3 * 12 * 10 * 10
+    assert sum(each["requests"] for each in total(database, "caller", "day")) == 3 * 12 * 10
+    with database.transaction() as connection:
+        hours = connection.execute(sa.select(sa.func.sum(tables.usage_hour.c.requests))).scalar_one()
+    assert hours == 3 * 12 * 10
+    for each in others:
+        each.close()
+
+
+def test_sums_go_on_where_all_requests_were_deleted(database: Database) -> None:
+    database.write(Batch("b1", [row(1), row(2)], [], []), NOON)
+    while database.purge(NOON + HOUR, NOON):
+        pass
+    assert database.requests(where={}) == []
+    database.write(Batch("b2", [row(3)], [], []), NOON)  # SQLite numbers this one as the first one again
+    assert total(database)[0]["requests"] == 3
+
+
+def test_many_requests_are_added_up_in_several_transactions(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollups, "AT_ONCE", 3)
+    database.write(Batch("b", [row(number) for number in range(10)], [], []), NOON)
+    assert total(database)[0]["requests"] == 10
+
+
+def test_an_upgrade_takes_the_sums_of_an_older_version_for_what_they_are(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/old.sqlite", day_of=utc_day)
+    database.upgrade()
+    database.write(Batch("b", [row(1)], [], []), NOON)
+    assert total(database)[0]["requests"] == 1
+    with database.transaction() as connection:
+        connection.execute(sa.text("DROP TABLE ai_gateway_summed"))
+        connection.execute(sa.text(f"UPDATE {VERSION_TABLE} SET version_num = '0003'"))
+    database.check()
+    assert total(database)[0]["requests"] == 1
+    database.write(Batch("c", [row(2)], [], []), NOON)
+    assert total(database)[0]["requests"] == 2
+    database.close()
 
 
 def test_a_request_is_shown_with_its_attempts(database: Database) -> None:

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from databases import PostgreSQL, utc_day
 from expected import ExpectedLog
 from storage.test_database import HOUR, NOON, attempt, row
 
-from jupyterhub_ai_gateway.storage import Batch, Counter, Database
+from jupyterhub_ai_gateway.storage import Batch, Counter, Database, tables
 from jupyterhub_ai_gateway.usage import ledger as ledger_module
 from jupyterhub_ai_gateway.usage.journal import PREFIX, Journal
 from jupyterhub_ai_gateway.usage.ledger import Ledger, LedgerOptions
@@ -255,3 +256,30 @@ def test_a_kill_loses_only_what_was_not_yet_flushed(database: Database, tmp_path
     found = ids(database)
     assert len(found) >= written
     assert set(found) == {f"req_{number}" for number in range(1, len(found) + 1)}  # nothing in between
+    (sums,) = database.usage(since="2026-01-01", until="2027-12-31", by=(), where={})
+    assert sums["requests"] == len(found)
+
+
+def test_roll_ups_are_kept_up_to_date_without_a_report(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    ledger = started(database, tmp_path, clock=clock)
+    ledger.record(row(1), (), ())
+    assert ledger.flush()
+    assert summed(database) == 0
+    clock.now_s += ledger_module.SUM_EVERY_S
+    ledger.record(row(2), (), ())
+    assert ledger.flush()
+    ledger.record(row(3), (), ())  # whose turn begins after the sums of the one before
+    assert ledger.flush()
+    assert summed(database) == 2
+    ledger.stop()
+    assert summed(database) == 3
+
+
+def summed(database: Database) -> int:
+    """Return how many requests are in the roll-ups as they are, without asking for a report."""
+    with database.transaction() as connection:
+        sums = connection.execute(sa.select(sa.func.sum(tables.usage_day.c.requests))).scalar_one()
+    return int(sums or 0)
