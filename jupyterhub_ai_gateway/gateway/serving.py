@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import random
 
 from ..accounting import settle
@@ -15,8 +15,9 @@ from ..errors import Fault, LimitFault, UpstreamFault
 from ..limits import Admission, Demand, Estimate
 from ..metrics import Cell
 from ..passage import Passage
+from ..router import Deployment
 from ..router.fit import Needs, demanded
-from ..vocabulary import COUNTING, EMBEDDINGS, MODERATIONS, RERANK, Wishes, utcnow
+from ..vocabulary import COUNTING, EMBEDDINGS, MODERATIONS, RERANK, Timeouts, Wishes, utcnow
 from .answering import Answering
 from .call import Headers, Running
 from .faults import answer_fault, log_upstream
@@ -41,6 +42,8 @@ class Serving(Answering):
     key: bytes = b""
     pinned: str | None = None
     """The only deployment that can go on from the response before."""
+    ends_at: float | None = None
+    """When its time is over, by the gateway's clock; None for never."""
     is_stopped: bool = False
     """True once staff have stopped it."""
     task: asyncio.Task[None] | None = field(init=False, repr=False)
@@ -48,8 +51,22 @@ class Serving(Answering):
     def __post_init__(self) -> None:
         self.dialect = self.call.dialect
         self.task = asyncio.current_task()
+        if self.endpoint.deadline_s is not None:
+            self.ends_at = self.outcome.began + self.endpoint.deadline_s
         if self.told is not None and self.told.clamped:
             self.headers.append(("x-ai-gateway-clamped-params", ", ".join(self.told.clamped)))
+
+    def left_s(self) -> float:
+        """Return how much of its time is left."""
+        return float("inf") if self.ends_at is None else self.ends_at - self.rooms.clock()
+
+    def timeouts(self, deployment: Deployment) -> Timeouts:
+        """Return how long to wait for a deployment: no longer than there is time."""
+        timeouts = deployment.timeouts
+        if self.ends_at is None:
+            return timeouts
+        left_s = max(0.0, self.left_s())
+        return replace(timeouts, total_s=min(left_s, timeouts.total_s or left_s))
 
     def seen(self) -> Running:
         """Return what others may know of it."""
@@ -146,6 +163,8 @@ class Serving(Answering):
             self.outcome.refused_by = str(fault.more.get("rule"))
         if isinstance(fault, UpstreamFault):
             log_upstream(self.call, self.endpoint, None, fault)
+        if self.outcome.tries:
+            fault.more = {**fault.more, "tried": self.outcome.tried_before(fault)}
         if self.stream is not None and self.stream.is_begun:
             self.outcome.done(200, fault.slug)
             self.stream.fail(fault)

@@ -10,7 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-_LARGEST = ("build_info", "_resting", "_away", "process_max_fds")
+_LARGEST = (
+    *("build_info", "_resting", "_away", "process_max_fds"),
+    *("deployment_slow", "deployment_error_rate", "deployment_latency_seconds"),
+)
 _SMALLEST = (
     *("_last_load_successful", "_loaded_timestamp_seconds", "configuration_endpoints"),
     "process_start_time_seconds",

@@ -59,7 +59,7 @@ from ..vocabulary import (
 from .federation import by_state
 from .fit import NO_OFFER, Needs, is_choosy, nothing_fits, rank, why_not
 from .health import Health, Healths
-from .order import RetryBudget, ordered
+from .order import NOBODY, Pace, RetryBudget, ordered
 from .split import Split, make_split
 from .states import Found, for_deployment, in_window, under_maintenance
 
@@ -171,6 +171,7 @@ class Endpoint:
     mlflow: MlflowConfig = field(default_factory=MlflowConfig)
     fallbacks: list[Endpoint] = field(default_factory=list)
     budget: RetryBudget = field(default_factory=RetryBudget)
+    pace: Pace = field(default_factory=Pace)
     parameters: Parameters | None = None
     data_class: DataClass | None = None
     is_choosy: bool = False
@@ -184,6 +185,8 @@ class Endpoint:
     is_sticky: bool = False
     """True when it, or a stand-in, keeps conversations where they were."""
     is_federated: bool = False
+    deadline_s: float | None = None
+    """How long a request may take as a whole; None for no such limit."""
 
     def star(self, asked_model: str) -> str | None:
         """Return what the star of a pattern stands for; None where the name is no pattern."""
@@ -215,15 +218,17 @@ class Endpoint:
         draw: Callable[[], float],
         needs: Needs | None = None,
         key: bytes = b"",
+        left_out: dict[str, str] | None = None,
     ) -> list[Deployment]:
         """Return the deployments in the order in which to try them, those of stand-ins last.
 
         With `needs`, those that do not meet them are left out, and so are stand-ins for data of a lower
         class than this endpoint's; `RequestFault` says why each was when nobody is left. Those under
         maintenance are left out; `Maintenance` when all are. `key` is what "sticky" keeps together.
+        `left_out` gets the names of those that are left out, and why each was.
         """
         found: list[Deployment] = []
-        left_out: list[tuple[str, str]] = []
+        left_out = {} if left_out is None else left_out
         closed: list[Found] = []
         for own in (self, *self.fallbacks):
             able = [each for each in own.deployments if each.serves(operation)]
@@ -231,17 +236,21 @@ class Endpoint:
                 needed = needs if own is self else needs.at_least(self.data_class)
                 able = self._fitting(own, able, needed, left_out)
             if self.may_close:
-                able = _open(able, closed)
-            chosen = ordered(able, own.order, now, draw, key)
+                able = self._open(own, able, closed, left_out)
+            chosen = ordered(able, own.order, now, draw, key, own.slow(now))
             found += by_state(chosen, now) if self.is_federated and own is self else chosen
         if not found and closed:
             raise under_maintenance(self.name, closed, utcnow())
         if not found and left_out:
-            raise nothing_fits(self.name, left_out)
+            raise nothing_fits(self.name, list(left_out.items()))
         return found
 
+    def slow(self, now: float) -> Set[str]:
+        """Return the names of those of its deployments that are slow at present."""
+        return self.pace.slow(self.deployments, now) if len(self.deployments) > 1 else NOBODY
+
     def _fitting(
-        self, own: Endpoint, able: list[Deployment], needs: Needs, left_out: list[tuple[str, str]]
+        self, own: Endpoint, able: list[Deployment], needs: Needs, left_out: dict[str, str]
     ) -> list[Deployment]:
         fitting = []
         for each in able:
@@ -249,8 +258,22 @@ class Endpoint:
             if reason is None:
                 fitting.append(each)
             else:
-                left_out.append((each.name if own is self else f"{own.name}/{each.name}", reason))
+                left_out[self._name_of(own, each)] = reason
         return fitting
+
+    def _open(
+        self, own: Endpoint, able: list[Deployment], closed: list[Found], left_out: dict[str, str]
+    ) -> list[Deployment]:
+        """Return those that are not under maintenance; `closed` gets what is known of the others."""
+        found = [(each, each.maintenance()) for each in able]
+        closed += [why for _, why in found if why is not None]
+        left_out.update(
+            (self._name_of(own, each), "is under maintenance") for each, why in found if why is not None
+        )
+        return [each for each, why in found if why is None]
+
+    def _name_of(self, own: Endpoint, deployment: Deployment) -> str:
+        return deployment.name if own is self else f"{own.name}/{deployment.name}"
 
     def is_open_to(self, caller: Caller) -> bool:
         """Say whether this caller may use it."""
@@ -358,6 +381,9 @@ class Catalogue:
                 own.health.total_failures,
                 own.health.is_resting(now),
                 own.state(now).state,
+                own.name in each.slow(now),
+                own.health.error_rate(now),
+                own.health.latency_s,
             )
             for each in self._endpoints.values()
             if each.has_choice or each.may_close
@@ -508,13 +534,6 @@ class AtProvider:
         return found
 
 
-def _open(deployments: list[Deployment], closed: list[Found]) -> list[Deployment]:
-    """Return those that are not under maintenance; `closed` gets why the others are."""
-    found = [(each, each.maintenance()) for each in deployments]
-    closed += [why for _, why in found if why is not None]
-    return [each for each, why in found if why is None]
-
-
 def build(
     config: GatewayConfig,
     make: Callable[[ModelConfig], Provider],
@@ -594,6 +613,7 @@ class _Builder:
             is_choosy=not self.choosy.isdisjoint((config.name, *config.fallbacks))
             or (floor is not None and bool(config.fallbacks)),
             stored_responses=config.stored_responses,
+            deadline_s=config.deadline_s,
             is_sticky=not self.sticky.isdisjoint((config.name, *config.fallbacks)),
             may_close=bool(self.whole.maintenance or self.whole.state_hook)
             or any(each.probe is not None for each in deployments),
@@ -609,7 +629,7 @@ class _Builder:
             replace(
                 each,
                 cells=first.cells,
-                health=self.healths.of(endpoint.name, key_name(config.name, index)),
+                health=self.healths.of(endpoint.name, key_name(config.name, index), endpoint.health),
             )
             for index, each in enumerate((first, *others))
         )
@@ -638,7 +658,7 @@ class _Builder:
             weight=config.weight,
             priority=config.priority,
             place=config.place,
-            health=self.healths.of(endpoint.name, config.name),
+            health=self.healths.of(endpoint.name, config.name, endpoint.health),
             cells={
                 each: self.metrics.cell(
                     endpoint=endpoint.name,

@@ -17,7 +17,8 @@ class RequestRow(msgspec.Struct, gc=False):
     `charged_group` the group whose course or grant pays. `outcome` is `ok` or an error's code, `rules` the
     names of the rules that were asked, `refused_by` the one that said no, `shadow` those that would have.
     `price_source` says whose price it was. `wait_ms` is how long it waited here, `upstream_ms` how long
-    for the providers.
+    for the providers. `deployment` is the one that was asked last, `left_out` has a line for each that
+    could not serve it: its name, a blank, and why.
     """
 
     request_id: str
@@ -54,6 +55,8 @@ class RequestRow(msgspec.Struct, gc=False):
     rules: str | None = None
     refused_by: str | None = None
     shadow: str | None = None
+    deployment: str | None = None
+    left_out: str | None = None
 
 
 class AttemptRow(msgspec.Struct, gc=False):
@@ -76,6 +79,7 @@ class AttemptRow(msgspec.Struct, gc=False):
     output_tokens: int | None = None
     is_estimated: bool = False
     cost_nanousd: int | None = None
+    deployment: str | None = None
 
 
 class Counter(NamedTuple):
