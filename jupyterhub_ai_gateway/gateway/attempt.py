@@ -31,6 +31,7 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 async def attempt(serving: Serving, deployment: Deployment) -> None:
     """Ask a deployment and pass on what it answers; a `Fault` when it does not, or not well."""
     provider = deployment.provider
+    serving.sunset = deployment.sunset
     serving.cell = serving.endpoint.cell_of(deployment, serving.call.operation)
     if serving.call.operation in deployment.estimates:
         _count(serving, deployment)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import random
+from typing import cast
 
 from ..accounting import settle
 from ..config.model import DataRuleConfig
@@ -163,6 +164,8 @@ class Serving(Answering):
             self.outcome.refused_by = str(fault.more.get("rule"))
         if isinstance(fault, UpstreamFault):
             log_upstream(self.call, self.endpoint, None, fault)
+        if not self.outcome.left_out:
+            self.outcome.left_out = cast("Mapping[str, str]", fault.more.get("left_out", {}))
         if self.outcome.tries:
             fault.more = {**fault.more, "tried": self.outcome.tried_before(fault)}
         if self.stream is not None and self.stream.is_begun:

@@ -6,6 +6,8 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timezone
+from email.utils import format_datetime
 from functools import cached_property, lru_cache
 from random import random
 
@@ -108,6 +110,8 @@ class Deployment:
     bridges: Mapping[Operation, Bridge | VectorBridge] = field(default_factory=dict)
     estimates: frozenset[Operation] = frozenset()
     place: Place | None = None
+    sunset: tuple[str, str] | None = None
+    """The header that tells the day on which it ends; None where that is not known."""
 
     def serves(self, operation: Operation) -> bool:
         """Say whether it can be asked for an operation, be it by translation."""
@@ -669,6 +673,7 @@ class _Builder:
                 for each in (*ways.targets, *ways.estimates)
             },
             offer=config.offer,
+            sunset=_sunset(config.offer.deprecation_date),
             pool=config.pool,
             probe=config.probe,
             windows=for_deployment(self.whole.maintenance, endpoint.name, config.name),
@@ -749,6 +754,17 @@ def _tariff(config: TariffConfig) -> Tariff:
         period=Period(minutes=config.minutes),
         units=config.units,
     )
+
+
+def _sunset(day: date | None) -> tuple[str, str] | None:
+    """Return the header that warns of an end, at the first moment of its day.
+
+    Source: RFC 8594 section 3 (read 2026-11).
+    """
+    if day is None:
+        return None
+    moment = datetime(day.year, day.month, day.day, tzinfo=timezone.utc)
+    return "Sunset", format_datetime(moment, usegmt=True)
 
 
 def _secrets(provider: Provider) -> tuple[bytes, ...]:
