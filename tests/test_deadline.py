@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from clouds import Cloud, chat_answer
 from expected import ExpectedLog
+from fakes.tokens import Tokens
 from fakes.upstream import STALL, FakeUpstream, Gate, Raw, Reply, chat_chunk, chat_completion, sse
 from served import KEY, WAYS, endpoint, served
 from test_accounting import rows
+from test_azure import azure, ways_of
 from test_outages import nothing_is_left
 from test_routing import ROLE, chat, deployment
 
@@ -139,6 +142,26 @@ async def test_the_wait_for_a_slot_counts(tmp_path: Path) -> None:
             assert len(up.requests) == 1
             gate.set()
             assert (await holds).status == 200
+            (row,) = [each for each in await rows(running) if each["endpoint"] == "chat"]
+            assert row["wait_ms"] < 30_000  # a pool's own limit is a minute
+
+
+@both_clients
+async def test_the_wait_for_a_provider_s_token_counts(
+    way: str, tmp_path: Path, expected_log: ExpectedLog
+) -> None:
+    with FakeUpstream(is_strict=False) as up:
+        up.script(Raw.of(STALL))
+        up.always(Cloud(Tokens(), chat_answer))
+        own = {**azure(up, **ways_of(up, tmp_path)["machine"]), "deadline_s": 0.4}
+        async with served(None, [own], config=books(tmp_path), **WAYS[way]) as running:
+            answer = await running.chat()
+            assert (answer.status, answer.error["code"]) == (504, "deadline_exceeded")
+            assert [request.path for request in up.requests] == ["/metadata/identity/oauth2/token"]
+            (row,) = await rows(running)
+            assert row["took_ms"] < 20_000  # a token's own limit is half a minute
+            assert (await running.chat()).status == 200
+    expected_log.take("deadline_exceeded")
 
 
 async def test_without_a_deadline_only_the_timeouts_count(tmp_path: Path) -> None:

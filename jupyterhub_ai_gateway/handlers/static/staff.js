@@ -241,14 +241,13 @@ async function modelsTab() {
     [each.state_text && each.state !== "resting" ? `${each.state_text}${each.state_until ? `, until ${clock(each.state_until)}` : ""}` : each.slow ? "Slower than usual: asked after the others" : each.reason ? (REASONS[each.reason] ?? each.reason.replaceAll("_", " ")) : "—", "wide"],
     [whole.format(each.in_flight), NUMBER],
     [each.latency_s === null ? "—" : duration(each.latency_s * 1000), NUMBER],
-    [each.error_rate === null ? "—" : percent.format(each.error_rate), NUMBER],
-    [whole.format(each.failures), NUMBER],
+    [`${whole.format(each.failures)}${each.error_rate ? ` (${percent.format(each.error_rate)} of late)` : ""}`, NUMBER],
     [each.price_source ?? "no price"],
   ]);
   const resting = deployments.filter((each) => each.state !== "ready").length;
   panel().replaceChildren(h("h2", {}, "Models and where they run"),
     h("p", {}, resting ? tag(`${resting} of ${deployments.length} ${resting === 1 ? "is" : "are"} not ready`, "resting") : tag(`All ${deployments.length} are ready`, "ready")),
-    rows.length ? table([["Model"], ["Place"], ["Provider"], ["State"], ["Why"], ["In flight", NUMBER], ["Until an answer", NUMBER], ["Errors now", NUMBER], ["Failures", NUMBER], ["Price by"]], rows, "Models and where they run") : note("There is none."),
+    rows.length ? table([["Model"], ["Place"], ["Provider"], ["State"], ["Why"], ["In flight", NUMBER], ["Until an answer", NUMBER], ["Failures", NUMBER], ["Price by"]], rows, "Models and where they run") : note("There is none."),
     note("How a place fares is learned from what is sent to it. A place that has no other beside it is asked even while it rests."));
 }
 
