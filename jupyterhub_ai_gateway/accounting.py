@@ -7,10 +7,12 @@ provider, left by its caller, cut off by a stop.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
+from itertools import islice
+from types import MappingProxyType
 
 from .dialects.dialect import ANTHROPIC, DIALECT_OF, GEMINI
-from .errors import Draining, Stopped
+from .errors import Draining, Fault, Stopped
 from .limits import Admission, Gate
 from .storage import AttemptRow, Counter, RequestRow
 from .usage.ledger import Ledger
@@ -20,6 +22,8 @@ from .vocabulary import COUNTING, UNMETERED, Caller, Operation, Usage
 CALLER_LEFT = "caller_left"
 OK = "ok"
 FREE = "free"
+MOST_LEFT_OUT = 20
+"""So many of the deployments that were left out are written down."""
 
 
 class Outcome:
@@ -29,7 +33,8 @@ class Outcome:
     `queued_s` is how long it waited for slots. `first_byte_s` stays None for an answer that is no stream,
     `usage` where the provider told none.
     `passed_bytes` is how much of the answer went through. `is_billable` is true once it is settled that a
-    provider worked on it, `cost_nanousd` is None where nobody knows what that costs.
+    provider worked on it, `cost_nanousd` is None where nobody knows what that costs. `left_out` are the
+    deployments that could not serve it, and why.
     """
 
     status = 499
@@ -50,12 +55,29 @@ class Outcome:
     deployment: str | None = None
     price: Price | None = None
     tries: Sequence[AttemptRow] = ()
+    left_out: Mapping[str, str] = MappingProxyType({})
     cost_nanousd: int | None = None
     is_billable = False
 
     def __init__(self, began: float, named: float) -> None:
         self.at_ms = time.time_ns() // 1_000_000
         self.began, self.named = began, named
+
+    @property
+    def answer_s(self) -> float:
+        """Return how long the last attempt took: a stream until it began, others until they ended."""
+        if self.first_byte_s is None or self.sent_at is None:
+            return self.upstream_s
+        return self.began + self.first_byte_s - self.sent_at
+
+    def tried_before(self, fault: Fault) -> list[dict[str, object]]:
+        """Return what was tried before a request failed, for its caller; the last is what it fails with."""
+        found: list[tuple[str | None, int, str]] = [
+            (each.deployment, each.status, each.outcome) for each in self.tries
+        ]
+        if self.attempts > len(self.tries):
+            found.append((self.deployment, fault.status, fault.slug))
+        return [{"deployment": name, "status": status, "code": code} for name, status, code in found]
 
     def done(self, status: int, slug: str = "") -> None:
         """Say how it ended."""
@@ -86,6 +108,7 @@ class Outcome:
             status=status,
             outcome=slug or OK,
             took_ms=_ms(now - sent_at),
+            deployment=self.deployment,
         )
 
     def heard(self, now: float) -> None:
@@ -237,10 +260,17 @@ def _request_row(
         wait_ms=0.0 if admitted is None else (admitted - outcome.named + outcome.queued_s) * 1000.0,
         upstream_ms=outcome.upstream_s * 1000.0,
         refused_by=outcome.refused_by,
+        deployment=outcome.deployment,
+        left_out=_lines(outcome.left_out) if outcome.left_out else None,
     )
 
 
 _UNKNOWN = Usage()
+
+
+def _lines(left_out: Mapping[str, str]) -> str:
+    """Return a line for each deployment that was left out; of many the first ones."""
+    return "\n".join(f"{name} {reason}" for name, reason in islice(left_out.items(), MOST_LEFT_OUT))
 
 
 def _ms(seconds: float) -> float:

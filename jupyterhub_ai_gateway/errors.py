@@ -19,6 +19,7 @@
     │   ├── UpstreamUnreachable no connection, or none of its bytes arrived
     │   ├── UpstreamTimeout 504
     │   └── UpstreamBroken      it sent what is not an answer, or stopped in the middle
+    ├── DeadlineExceeded 504    it took longer than the operator lets a request take
     ├── Draining 503            this process is about to stop
     ├── Stopped 403             somebody who looks after the gateway stopped the request
     └── ConfigFault             the operator's configuration; never rendered to a caller
@@ -219,6 +220,14 @@ class UpstreamBroken(UpstreamFault):
     """The provider sent what is not an answer, or stopped in the middle of one."""
 
     slug = "upstream_broken"
+
+
+class DeadlineExceeded(Fault):
+    """The time is over that the operator gives a request as a whole."""
+
+    status = 504
+    slug = "deadline_exceeded"
+    retry = LATER
 
 
 class Draining(Fault):

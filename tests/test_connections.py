@@ -12,7 +12,7 @@ from fakes.upstream import FakeUpstream, Reply
 from handlers.certificates import write_certificate
 from served import KEY, WAYS, endpoint, served
 
-from jupyterhub_ai_gateway.config import load, parse
+from jupyterhub_ai_gateway.config import DnsConfig, load, parse
 from jupyterhub_ai_gateway.errors import ConfigFault
 from jupyterhub_ai_gateway.providers.registry import Providers
 
@@ -75,6 +75,22 @@ async def test_the_environment_s_proxies_count_only_when_the_configuration_says_
             config["proxy_from_environment"] = not is_asked
     if is_asked:
         expected_log.take("upstream_overloaded")
+
+
+@every_way
+async def test_names_are_resolved_as_a_new_configuration_says(way: str) -> None:
+    with FakeUpstream(key=KEY) as up:
+        own = endpoint("chat", up)
+        own["model"]["config"]["openai_api_base"] = f"http://localhost:{up.port}/v1"
+        async with served(None, [own], config={"dns": {"family": "ipv4"}}, **WAYS[way]) as running:
+            assert (await running.chat()).status == 200
+            assert running.service.client.names.config == DnsConfig(family="ipv4")
+            document = {"endpoints": [own], "ledger": False, "dns": {"connection_age_s": 1}}
+            changed = parse(document, Providers.installed().schemas, {})
+            object.__setattr__(running.service.options, "load", lambda: changed)
+            assert await running.service.reload()
+            assert running.service.client.names.config == DnsConfig(connection_age_s=1.0)
+            assert (await running.chat()).status == 200
 
 
 async def test_other_proxies_count_after_a_restart(expected_log: ExpectedLog) -> None:

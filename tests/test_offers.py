@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes.hub import ACCESS
 from fakes.upstream import FakeUpstream, Reply
 from served import FULL, KEY, WAYS, endpoint, served
+from test_accounting import quiet
 from test_routing import chat, deployment
 
 from jupyterhub_ai_gateway.cli import catalogue
@@ -45,6 +47,59 @@ async def test_a_request_goes_where_it_can_be_served(way: str) -> None:
             answer = await running.chat("word " * 400_000)
             assert (answer.status, answer.error["code"]) == (400, "context_length_exceeded")
             assert (len(a.requests), len(b.requests)) == (1, 2)
+
+
+@every_way
+async def test_a_request_explains_who_answered_who_was_tried_and_who_was_left_out(
+    way: str, tmp_path: Path
+) -> None:
+    with FakeUpstream(key=KEY) as a, FakeUpstream(key=KEY) as b:
+        b.script(Reply.error(500, "Oops"))
+        places = [
+            deployment("a", a, capabilities=["tools"]),
+            deployment("b", b, capabilities=["vision"]),
+            deployment("c", b, priority=2, capabilities=["vision"]),
+        ]
+        config = {
+            "ledger": {"url": f"sqlite:///{tmp_path}/l.sqlite", "flush_s": 0.01},
+            "maintenance": [{"weekly": "daily 00:00-24:00", "deployments": "c", "text": "Work."}],
+        }
+        async with served(None, [chat(*places, retries=1)], config=config, **WAYS[way]) as running:
+            for reasoning in ({}, {"reasoning_effort": "high"}):
+                answer = await running.chat(messages=SEEN, **reasoning)
+                assert answer.status == (400 if reasoning else 200)
+            await quiet(running)
+            found = (await running.ask("GET", "api/requests")).json["requests"]
+            refused, well = [
+                (await running.ask("GET", f"api/requests/{each['request_id']}")).json for each in found
+            ]
+            assert (well["deployment"], well["attempts"]) == ("b", 2)
+            assert [(each["deployment"], each["status"]) for each in well["tries"]] == [
+                ("b", 500),
+                ("b", 200),
+            ]
+            assert well["left_out"] == {"a": "has no vision", "c": "is under maintenance"}
+            assert (refused["deployment"], refused["tries"]) == (None, [])
+            assert refused["left_out"] == {
+                "a": "has no vision and no reasoning",
+                "b": "has no reasoning",
+                "c": "has no reasoning",
+            }
+            assert a.requests == []
+
+
+@every_way
+async def test_who_ends_one_day_says_so_with_each_answer(way: str) -> None:
+    with FakeUpstream(key=KEY) as a, FakeUpstream(key=KEY) as b:
+        places = [deployment("a", a, deprecation_date="2027-01-31"), deployment("b", b, priority=2)]
+        async with served(None, [chat(*places)], **WAYS[way]) as running:
+            for is_stream in (False, True):
+                answer = await running.chat(stream=is_stream)
+                assert answer.headers["sunset"] == "Sun, 31 Jan 2027 00:00:00 GMT"
+            a.script(Reply.error(500, "Oops"))
+            answer = await running.chat()
+            assert answer.headers["x-ai-gateway-deployment"] == "b"
+            assert "sunset" not in answer.headers
 
 
 @every_way

@@ -197,9 +197,10 @@ IN_ONE_PIECE = "tells an error after content"
 """When both arrive at once, another deployment can still take over."""
 
 
+@pytest.mark.parametrize("way", ["fast", "stock"])
 @pytest.mark.parametrize(("row", "is_stream"), [each for each in CASES if IN_ONE_PIECE not in str(each.id)])
 async def test_another_deployment_serves_what_can_still_be_served(
-    row: Row, is_stream: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected_log: Any
+    way: str, row: Row, is_stream: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expected_log: Any
 ) -> None:
     monkeypatch.setattr(attempt, "MAX_ANSWER_BYTES", 200_000)
     has_content = "after content" in row.name or row.name == "ends without its end"
@@ -208,7 +209,8 @@ async def test_another_deployment_serves_what_can_still_be_served(
         ledger = {"url": f"sqlite:///{tmp_path}/l.sqlite", "flush_s": 0.01}
         config = {"ledger": ledger, "policies": [{"resource": "concurrency", "limit": 100}]}
         places = [deployment("a", a), deployment("b", b, priority=2)]
-        async with served(None, [chat(*places, timeouts=QUICK)], config=config) as running:
+        own = chat(*places, timeouts=QUICK)
+        async with served(None, [own], config=config, **WAYS[way]) as running:
             for number in range(3):  # 500s in a row: who failed rests, and is not asked again
                 answer = await running.chat(stream=is_stream)
                 assert answer.status == 200

@@ -54,7 +54,11 @@ async def routed(
     folder: Path, *ups: FakeUpstream, others: list[dict[str, Any]] | None = None, **more: Any
 ) -> AsyncIterator[Served]:
     """Run a gateway whose endpoint tries a, b, … in this order."""
-    kept = {name: more.pop(name) for name in ("retries", "fallbacks", "order", "timeouts") if name in more}
+    kept = {
+        name: more.pop(name)
+        for name in ("retries", "fallbacks", "order", "timeouts", "health")
+        if name in more
+    }
     tiers = [deployment("abcd"[index], up, priority=index + 1) for index, up in enumerate(ups)]
     ledger = {"url": f"sqlite:///{folder}/l.sqlite", "flush_s": 0.01}
     endpoints = [chat(*tiers, **kept), *(others or [])]
@@ -192,13 +196,15 @@ async def test_who_failed_rests_and_is_found_well_by_one(tmp_path: Path) -> None
             assert (await running.chat()).headers["x-ai-gateway-deployment"] == "a"
 
 
-async def test_when_all_rest_they_are_tried_all_the_same(tmp_path: Path) -> None:
+async def test_when_all_rest_they_are_tried_all_the_same(tmp_path: Path, expected_log: ExpectedLog) -> None:
     with FakeUpstream(key=KEY) as a, FakeUpstream(key=KEY) as b:
         busy = Reply.error(503, "Busy", headers=[("Retry-After", "600")])
         a.script(busy)
         b.script(busy)
-        async with routed(tmp_path, a, b, retries=1) as running:
+        async with routed(tmp_path, a, b) as running:
+            assert (await running.chat()).status == 503
             assert (await running.chat()).status == 200
+    expected_log.take("upstream_error")
 
 
 async def test_retries_try_the_same_again(tmp_path: Path) -> None:
@@ -340,6 +346,90 @@ async def test_staff_and_metrics_see_who_rests_and_why(tmp_path: Path) -> None:
     assert f'{space}_failures_total{{deployment="a",endpoint="chat"}} 1.0' in text
     assert f'{space}_resting{{deployment="a",endpoint="chat"}} 1.0' in text
     assert f'{space}_resting{{deployment="b",endpoint="chat"}} 0.0' in text
+
+
+@every_way
+async def test_who_fails_every_other_time_is_out_and_that_is_shown(way: str, tmp_path: Path) -> None:
+    turns = iter(range(1000))
+    oops = Reply.error(500, "Oops", headers=[("retry-after-ms", "1")])  # so that it is asked again at once
+
+    def moody(request: Any) -> Reply:
+        return oops if next(turns) % 2 else Reply.json(chat_completion("Hi"))
+
+    with FakeUpstream(key=KEY) as a, FakeUpstream(key=KEY) as b:
+        a.always(moody)
+        health = {"min_requests": 8, "rest_s": 600, "longest_rest_s": 600}
+        async with routed(tmp_path, a, b, health=health, **WAYS[way]) as running:
+            while len(a.requests) < 8:
+                assert (await running.chat()).status == 200
+            for _ in range(5):
+                assert (await running.chat()).headers["x-ai-gateway-deployment"] == "b"
+            assert len(a.requests) == 8
+            root = running.knows("t-root", ACCESS, "custom:ai-gateway:admin", name="root")
+            first, second = (await running.ask("GET", "api/deployments", token=root)).json["deployments"]
+            assert (first["state"], first["reason"], first["failures"]) == ("resting", "upstream_error", 4)
+            assert 590 < first["rests_s"] <= 600
+            assert (second["error_rate"], second["slow"]) == (0.0, False)
+            shown = (await running.ask("GET", "health", token=root)).json["deployments"]
+            assert [each["error_rate"] for each in shown] == [None, 0.0]  # a rest begins a new count
+            text = running.service.metrics.render()[0].decode()
+    space = "jupyterhub_ai_gateway_deployment"
+    assert f'{space}_error_rate{{deployment="b",endpoint="chat"}} 0.0' in text
+    assert f'{space}_slow{{deployment="a",endpoint="chat"}} 0.0' in text
+    assert f'{space}_latency_seconds{{deployment="b",endpoint="chat"}}' in text
+
+
+@every_way
+async def test_a_single_place_is_asked_however_it_fares_and_how_it_does_is_shown(
+    way: str, expected_log: ExpectedLog
+) -> None:
+    with FakeUpstream(key=KEY) as up:
+        up.script(*[Reply.error(500, "Oops")] * 12)
+        async with served(None, [endpoint("chat", up)], **WAYS[way]) as running:
+            for _ in range(12):
+                assert (await running.chat()).status == 500
+            root = running.knows("t-root", ACCESS, "custom:ai-gateway:admin", name="root")
+            (found,) = (await running.ask("GET", "api/deployments", token=root)).json["deployments"]
+            assert (found["state"], found["failures"], found["in_flight"]) == ("resting", 12, 0)
+            assert (await running.chat()).status == 200
+    expected_log.take("upstream_error")
+
+
+async def test_who_became_slow_comes_after_the_others(tmp_path: Path) -> None:
+    with FakeUpstream(key=KEY) as a, FakeUpstream(key=KEY) as b:
+        places = [deployment("a", a), deployment("b", b)]
+        async with served(None, [chat(*places, order="cheapest")]) as running:
+            chosen = running.service.gateway.catalogue._endpoints["chat"]
+            now = running.service.gateway._rooms.clock()
+            for each, seconds in zip(chosen.deployments, (5.0, 0.2), strict=True):
+                for _ in range(16):
+                    each.health.succeeded(seconds, now, now)
+            for _ in range(10):
+                assert (await running.chat()).headers["x-ai-gateway-deployment"] == "b"
+            root = running.knows("t-root", ACCESS, "custom:ai-gateway:admin", name="root")
+            found = (await running.ask("GET", "api/deployments", token=root)).json["deployments"]
+            assert [each["slow"] for each in found] == [True, False]
+
+
+async def test_a_stream_is_as_fast_as_its_first_content(tmp_path: Path) -> None:
+    gate = Gate()
+    rest = sse(chat_chunk({"content": "two"}), chat_chunk({}, finish_reason="stop"))
+    with FakeUpstream(key=KEY) as up:
+        up.script(
+            Reply.stream(*sse(chat_chunk({"content": "one"})), gate, *rest, b"data: [DONE]\n\n"),
+        )
+        async with served(None, [endpoint("chat", up)]) as running:
+            health = running.service.gateway.catalogue._endpoints["chat"].deployments[0].health
+            asking = asyncio.ensure_future(running.chat(stream=True))
+            await asyncio.to_thread(gate.reached.wait, 10)
+            began = running.service.gateway._rooms.clock()
+            await asyncio.sleep(0.3)
+            gate.set()
+            assert (await asking).status == 200
+            assert running.service.gateway._rooms.clock() - began >= 0.3
+            assert health.window._counts == [0, 1]
+            assert health.latency_s is not None
+            assert health.latency_s < running.service.gateway._rooms.clock() - began
 
 
 async def test_a_request_is_counted_where_it_was_answered_and_nowhere_runs_on(tmp_path: Path) -> None:

@@ -169,9 +169,10 @@ async def test_staff_see_states_in_health_in_deployments_and_in_metrics() -> Non
         async with served(None, [chat(*places)], config=config) as running:
             root = running.knows("t-root", ACCESS, ADMIN, name="root")
             health = (await running.ask("GET", "health", token=root)).json
+            unknown = {"error_rate": None, "slow": False}
             assert health["deployments"] == [
-                {"endpoint": "chat", "deployment": "a", "state": "maintenance"},
-                {"endpoint": "chat", "deployment": "b", "state": "ready"},
+                {"endpoint": "chat", "deployment": "a", "state": "maintenance", **unknown},
+                {"endpoint": "chat", "deployment": "b", "state": "ready", **unknown},
             ]
             for token in (None, "t-alice", "t-unknown"):
                 assert "deployments" not in (await running.ask("GET", "health", token=token)).json

@@ -131,7 +131,7 @@ class Service:
             ssl_context=hub.ssl_context,
         )
         self._uses_proxies = config.proxy_from_environment
-        self.client = make_client(options.http_client, uses_environment=self._uses_proxies)
+        self.client = make_client(options.http_client, uses_environment=self._uses_proxies, dns=config.dns)
         self._prober = Prober(self.client, self._tune)
         self._directory = Directory(self.resolver.client, hub.api_token)
         self.books = Books(config, self._directory)
@@ -195,6 +195,7 @@ class Service:
         if config.proxy_from_environment != self._uses_proxies:
             log.warning("Configuration: proxy_from_environment is new, which counts after a restart")
         self._config = config
+        self.client.names.use(config.dns)
         self.pools.use(config.pools)
         self._prober.use(self.gateway.catalogue, self._hook)
         self.resolver.roles_of = self._directory.roles if self.books.needs_roles else None

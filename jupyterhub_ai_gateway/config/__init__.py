@@ -6,7 +6,9 @@ provider: what one takes in `model.config` comes in as a `ProviderSchema`.
 
 from __future__ import annotations
 
+from .connections import DnsConfig
 from .document import load, read_document
+from .health import HealthConfig
 from .limits import period_s, read_limits
 from .model import (
     ENDPOINT_TYPES,
@@ -56,9 +58,11 @@ __all__ = [
     "DataClass",
     "DataRuleConfig",
     "DeploymentConfig",
+    "DnsConfig",
     "EndpointConfig",
     "FileWatch",
     "GatewayConfig",
+    "HealthConfig",
     "KeysConfig",
     "LedgerConfig",
     "LimitConfig",

@@ -11,6 +11,8 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from ..vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, OPENAI_OPERATIONS, Place, Timeouts
+from .connections import DnsConfig
+from .health import HealthConfig
 from .parameters import ParametersConfig
 from .secrets import Secret
 
@@ -251,7 +253,8 @@ class ModelConfig:
     """Which provider serves an endpoint, and with what.
 
     `provider` is a `ProviderSchema`'s own name, however the operator spelled it. `settings` has every
-    setting of that schema; `others` are the same with each further key, where there are several.
+    setting of that schema; `others` are the same with each further key, where there are several. With
+    `public_only` it has to be at a public address.
     """
 
     provider: str
@@ -259,6 +262,7 @@ class ModelConfig:
     settings: Mapping[str, object]
     others: tuple[Mapping[str, object], ...] = ()
     tls: TlsConfig | None = None
+    public_only: bool = False
 
 
 DataClass = Literal["public", "internal", "restricted"]
@@ -367,7 +371,8 @@ class EndpointConfig:
     `deployments` are where its model runs, one at least; `model` is the first one's. `retries` is how often
     all of them are tried again, `fallbacks` are the endpoints that stand in for this one when it fails,
     `at_limit` those that do when a budget for it is used up, `aliases` its other names. `parameters` say
-    what becomes of the fields that callers send.
+    what becomes of the fields that callers send. A request may take `deadline_s` as a whole, None for as
+    long as its attempts do.
     """
 
     name: str
@@ -390,6 +395,8 @@ class EndpointConfig:
     mlflow: MlflowConfig = MlflowConfig()
     parameters: ParametersConfig | None = None
     data_class: DataClass | None = None
+    deadline_s: float | None = None
+    health: HealthConfig = field(default_factory=HealthConfig)
 
     @property
     def is_pattern(self) -> bool:
@@ -483,5 +490,6 @@ class GatewayConfig:
     maintenance: tuple[MaintenanceConfig, ...] = ()
     state_hook: str | None = None
     proxy_from_environment: bool = False
+    dns: DnsConfig = field(default_factory=DnsConfig)
     warnings: tuple[str, ...] = field(default=(), compare=False)
     files: tuple[Path, ...] = field(default=(), compare=False)

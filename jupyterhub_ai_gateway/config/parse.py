@@ -11,6 +11,8 @@ from types import MappingProxyType
 
 from ..vocabulary import ADMIN, FULL_ACCESS, OPERATIONS, TRANSCRIPTIONS, Timeouts
 from .batches import read_batches, read_place
+from .connections import read_addresses, read_dns
+from .health import HealthConfig, read_deadline, read_health
 from .limits import read_limit
 from .mlflow import check_splits, is_split, read_mlflow, read_split
 from .model import (
@@ -123,6 +125,8 @@ class _Parser:
     splits: list[SplitConfig] = field(default_factory=list)
     mlflow: MlflowConfig = field(default_factory=MlflowConfig)
     name_pattern: str = NAME
+    health: HealthConfig = field(default_factory=HealthConfig)
+    deadline_s: float | None = None
 
     def document(self, document: object) -> GatewayConfig:
         if not isinstance(document, Mapping):
@@ -133,6 +137,8 @@ class _Parser:
         block = Block(document, "", self.report)
         timeouts = self._timeouts(block, Timeouts())
         self.mlflow = read_mlflow(block, MlflowConfig())
+        self.health = read_health(block, HealthConfig())
+        self.deadline_s = read_deadline(block, None)
         entries = [entry for key in ("endpoints", "routes") for entry in self._entries(block, key)]
         endpoints = [self._endpoint(path, entry, timeouts) for path, entry in entries]
         if not entries and not self.report.errors:
@@ -161,8 +167,10 @@ class _Parser:
             maintenance=read_maintenance(block.get("maintenance"), self.report, time_zone),
             state_hook=read_hook(block),
             proxy_from_environment=self._flag(block, "proxy_from_environment"),
+            dns=read_dns(block),
         )
         self._check_pools(config)
+        self._check_addresses(config)
         block.warn_unknown()
         return config
 
@@ -172,6 +180,16 @@ class _Parser:
             if each.pool is not None and each.pool not in known:
                 near = hint(each.pool, known)
                 self.report.error(f"{each.path}.pool", f"{shown(each.pool)} is none of pools{near}")
+
+    def _check_addresses(self, config: GatewayConfig) -> None:
+        """Refuse what cannot be kept: a proxy resolves names itself, and where to is not seen from here."""
+        for endpoint in config.endpoints if config.proxy_from_environment else ():
+            for each in endpoint.deployments:
+                if each.model.public_only:
+                    path = f"{each.path}.model.addresses"
+                    self.report.error(
+                        path, "cannot be public with proxy_from_environment, as proxies decide"
+                    )
 
     def _entries(self, block: Block, key: str) -> list[tuple[str, object]]:
         value = block.get(key)
@@ -222,6 +240,8 @@ class _Parser:
             mlflow=read_mlflow(block, self.mlflow),
             parameters=self._parameters(block, endpoint_type),
             data_class=usual.offer.data_class,
+            deadline_s=read_deadline(block, self.deadline_s),
+            health=read_health(block, self.health),
         )
         block.warn_unknown()
         return endpoint
@@ -399,7 +419,7 @@ class _Parser:
         model = Block(value, block.at("model"), self.report)
         schema = self._provider(model)
         config = model.get("config")
-        tls = read_tls(model, self.resolver)
+        tls, public_only = read_tls(model, self.resolver), read_addresses(model)
         name = self._model_name(model, schema, "*" if usual.is_pattern else None)
         if schema is None:
             return _NOTHING
@@ -408,7 +428,7 @@ class _Parser:
             model.error("provider", f"{schema.name} cannot serve {endpoint_type}; it serves {offered}")
         self._misplaced(model, schema)
         settings, *others = read_with_keys(config, model.at("config"), schema, self.resolver, self.report)
-        return ModelConfig(schema.name, name, settings, tuple(others), tls)
+        return ModelConfig(schema.name, name, settings, tuple(others), tls, public_only)
 
     def _provider(self, model: Block) -> ProviderSchema | None:
         name = model.required_text("provider")

@@ -7,6 +7,8 @@ from dataclasses import fields
 
 from ..vocabulary import Timeouts
 from .batches import DEFAULT_FRAMEWORK
+from .connections import CONNECTIONS, dns_rows
+from .health import HEALTH, health_rows
 from .limits import LIMIT_KEYS, PERIOD_UNITS_S
 from .model import (
     COMBINES,
@@ -23,7 +25,6 @@ from .parse import TYPE_KEYS
 from .policies import SCOPES, UNITS
 from .prices import KINDS, PER_REQUEST, PER_SECOND, PER_UNIT
 from .routing_pages import (
-    CONNECTIONS,
     DATA_RULES,
     POOLS,
     STATE_HOOK,
@@ -85,6 +86,7 @@ def _keys() -> str:
         ("model.name", "usually", "The provider's own name of the model."),
         ("model.config", "", "The provider's [settings](providers.md#settings)."),
         ("model.tls", "", "Files in PEM for TLS with this provider, below."),
+        ("model.addresses", "", "`public`: only where the provider is at a public address, below."),
         ("deployments", "", "Where the model runs, in place of `model`: a list, described below."),
         (
             "order",
@@ -141,6 +143,13 @@ def _keys() -> str:
         ),
         ("description", "", "A text for the list of models."),
         ("timeouts", "", "Seconds, by the names of the table below; also at the top of the file, for all."),
+        (
+            "deadline_s",
+            "",
+            "How long a request may take as a whole, in seconds: waiting for a slot, all attempts and the "
+            "answer. Without it only the timeouts count. Also at the top of the file, for all.",
+        ),
+        ("health", "", "When a deployment is sick or slow, below; also at the top of the file, for all."),
         ("mlflow", "", "How MLflow's paths are answered, below; also at the top of the file, for all."),
     ]
     defaults = Timeouts()
@@ -175,6 +184,9 @@ def _keys() -> str:
             "\nAn entry of `maintenance`:\n",
             _table(_HEADS, [(f"`{key}`", *rest) for key, *rest in maintenance_rows()]),
             STATE_HOOK,
+            "\n## Health\n",
+            HEALTH,
+            _table(("key", "default", "meaning"), [(f"`{key}`", *rest) for key, *rest in health_rows()]),
             "\n## Policies\n",
             _POLICIES,
             _table(("key", "required", "meaning"), [(f"`{key}`", *rest) for key, *rest in _policy_rows()]),
@@ -198,6 +210,7 @@ def _keys() -> str:
             "\n## Timeouts\n",
             _table(("key", "default, in seconds"), [(f"`{name}`", value) for name, value in limits]),
             CONNECTIONS,
+            _table(("key", "default", "meaning"), [(f"`{key}`", *rest) for key, *rest in dns_rows()]),
             "\n## Keys and other secrets\n",
             "A provider's key may stand in the file itself, or be named: `$NAME` and `{env: NAME}` read\n"
             "an environment variable, `{file: PATH}` a file, and so does a text that is the path of a\n"

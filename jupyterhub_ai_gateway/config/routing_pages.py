@@ -209,23 +209,6 @@ pools:
 """
 
 
-CONNECTIONS = """
-## Connections
-
-An address that begins with `http+unix://` is a socket on this machine: its path, with `%2F` for each
-slash, stands where a host would: `http+unix://%2Frun%2Fvllm.sock/v1`.
-
-`model.tls` has `ca_file` (certificates that count in place of the system's), `cert_file` and `key_file`
-(what the gateway shows of itself). Like keys, the files are watched, and relative ones count from the
-configuration's folder.
-
-`proxy_from_environment: true` at the top of the file sends requests to providers through the proxies of
-`HTTPS_PROXY` and `HTTP_PROXY`, but for the hosts of `NO_PROXY`; it counts after a restart, and makes
-aiohttp ask the providers. Without it these variables are not looked at. No other place decides where a
-request goes: callers cannot name an address, and a redirect of a provider's is not followed.
-"""
-
-
 def pool_rows() -> Rows:
     """Return the keys of an entry of `pools`."""
     usual = PoolConfig("", 1)

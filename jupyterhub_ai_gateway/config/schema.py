@@ -11,6 +11,8 @@ from dataclasses import fields
 
 from ..vocabulary import Timeouts
 from .batches import BOUNDS, PLACE
+from .connections import ADDRESSES, dns_schema
+from .health import deadline_schema, health_schema
 from .limits import LIMIT_KEYS, MOST_CALLS
 from .mlflow import SPLIT_MARKS, SPLIT_TYPE_KEYS, STRATEGY
 from .model import COMBINES, ENDPOINT_TYPES, MLFLOW_ANSWERS, ORDERS, RESOURCES, ProviderSchema, Setting
@@ -45,6 +47,9 @@ def json_schema(providers: Mapping[str, ProviderSchema]) -> Schema:
             "endpoints": {"$ref": "#/$defs/endpoints"},
             "routes": {"$ref": "#/$defs/endpoints", "description": "MLflow's older name of endpoints."},
             "timeouts": {"$ref": "#/$defs/timeouts"},
+            "deadline_s": deadline_schema(),
+            "health": {"$ref": "#/$defs/health"},
+            "dns": dns_schema(),
             "mlflow": {"$ref": "#/$defs/mlflow"},
             "policies": {"type": ["array", "null"], "items": {"$ref": "#/$defs/policy"}},
             "combine": {"enum": [*COMBINES, None], "description": "Which of several policies counts."},
@@ -74,6 +79,7 @@ def json_schema(providers: Mapping[str, ProviderSchema]) -> Schema:
             "deployment": _deployment(),
             "endpoint": _endpoint(),
             "limit": _limit(),
+            "health": health_schema(),
             "ledger": _ledger(),
             "parameters": _parameters(),
             "policy": _policy(),
@@ -136,6 +142,8 @@ def _endpoint() -> Schema:
             },
             "description": {"type": ["string", "null"], "description": "A text for the list of models."},
             "timeouts": {"$ref": "#/$defs/timeouts"},
+            "deadline_s": deadline_schema(),
+            "health": {"$ref": "#/$defs/health"},
             "mlflow": {"$ref": "#/$defs/mlflow"},
             "parameters": {"anyOf": [{"$ref": "#/$defs/parameters"}, {"type": "null"}]},
         },
@@ -397,6 +405,7 @@ def _model(schemas: Mapping[str, ProviderSchema]) -> Schema:
         "properties": {
             "provider": {"type": "string", "examples": sorted(schemas)},
             "name": {"type": ["string", "null"]},
+            "addresses": {"enum": [*ADDRESSES, None]},
             "tls": {
                 "type": ["object", "null"],
                 "properties": {each: {"type": "string"} for each in ("ca_file", "cert_file", "key_file")},

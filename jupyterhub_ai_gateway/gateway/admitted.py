@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from ..config.model import DataRuleConfig
 from ..errors import Draining, Fault, LimitFault, Stopped
 from ..limits import Admission
-from .attempt import attempt
-from .attempts import try_each
+from .attempts import try_each, try_one
 from .faults import CallerGone
 from .serving import Serving
 from .substitute import admit_instead
@@ -35,7 +34,7 @@ async def serve(serving: Serving, data_rules: Sequence[DataRuleConfig]) -> None:
         if serving.endpoint.has_choice or serving.pinned is not None:
             await try_each(serving)
         else:
-            await attempt(serving, serving.endpoint.deployment)
+            await try_one(serving)
     except Fault as fault:
         serving.fail(fault)
     except CallerGone:

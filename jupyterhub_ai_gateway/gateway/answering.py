@@ -38,6 +38,8 @@ class Answering:
     """The request in the words of the deployment that is tried, where those are not the caller's."""
     unheard: str = ""
     """What the caller said in its beta header, and the deployment that is tried does not hear."""
+    sunset: tuple[str, str] | None = None
+    """The header that warns of the end of the deployment that is tried."""
     owned: OwnedIds | None = None
     """The caller's own ids of responses, where the provider may keep them."""
     dialect: Dialect = field(init=False)
@@ -59,9 +61,11 @@ class Answering:
         )
 
     def route_headers(self) -> Headers:
-        """Return who answered, where that could have been somebody else, and what was left out for them."""
+        """Return who answered, where there was a choice, when that ends, and what was left out for them."""
         is_whole = self.crossing is None and self.told is None and not self.unheard
         dropped = () if is_whole else self._dropped()
+        if self.sunset is not None:
+            dropped = (*dropped, self.sunset)
         if not self.endpoint.has_choice:
             return dropped
         outcome = self.outcome

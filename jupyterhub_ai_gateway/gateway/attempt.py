@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Coroutine
 
 import msgspec
@@ -11,10 +12,12 @@ from ..dialects.faults import JSON
 from ..dialects.media import passed_type
 from ..dialects.openai_answer import with_encoding
 from ..dialects.opening import close_request, close_translated, estimated_count, form_fields, policed
+from ..errors import UpstreamTimeout
 from ..passage import Passage
 from ..providers.base import Provider
 from ..router import Deployment
 from ..upstream.base import Exchange
+from ..upstream.deadline import timeout
 from ..vocabulary import EMBEDDINGS, MEDIA, UPLOADS, utcnow
 from .call import Headers
 from .faults import CallerGone, refusal, require_type
@@ -28,6 +31,7 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 async def attempt(serving: Serving, deployment: Deployment) -> None:
     """Ask a deployment and pass on what it answers; a `Fault` when it does not, or not well."""
     provider = deployment.provider
+    serving.sunset = deployment.sunset
     serving.cell = serving.endpoint.cell_of(deployment, serving.call.operation)
     if serving.call.operation in deployment.estimates:
         _count(serving, deployment)
@@ -43,7 +47,7 @@ async def attempt(serving: Serving, deployment: Deployment) -> None:
     outcome, clock = serving.outcome, serving.rooms.clock
     outcome.sent(clock(), provider.name, model_name, price)
     outcome.deployment = deployment.name
-    exchange = await sending
+    exchange = await (sending if serving.ends_at is None else _in_time(serving, sending))
     try:
         outcome.heard(clock())
         if not 200 <= exchange.status < 300:
@@ -63,7 +67,7 @@ def _send(
 ) -> Coroutine[None, None, Exchange]:
     """Return what asks a deployment; `RequestFault` when the request is not for any."""
     call, asked, provider = serving.call, serving.asked, deployment.provider
-    client, timeouts = serving.rooms.client, deployment.timeouts
+    client, timeouts = serving.rooms.client, serving.timeouts(deployment)
     target = (deployment.stream_targets if asked.is_stream else deployment.targets)[call.operation]
     if call.upload is not None:
         fields = form_fields(asked, sent_model, serving.pseudonym, provider.amend)
@@ -72,6 +76,15 @@ def _send(
     body = _body(serving, deployment, sent_model)
     said = JSON if call.operation in UPLOADS else _said_by_caller(serving, provider)
     return provider.send(client, target, body, timeouts, said)
+
+
+async def _in_time(serving: Serving, sending: Coroutine[None, None, Exchange]) -> Exchange:
+    """Wait for an answer's head no longer than there is time, be it a token that is waited for."""
+    try:
+        async with timeout(max(0.0, serving.left_s())):
+            return await sending
+    except (TimeoutError, asyncio.TimeoutError):
+        raise UpstreamTimeout("The model's provider took too long (waiting for an answer).") from None
 
 
 async def _pass(serving: Serving, exchange: Exchange, deployment: Deployment) -> None:

@@ -6,9 +6,10 @@ import asyncio
 from random import random
 
 from ..dialects.owned import not_theirs
-from ..errors import QueueFull, Untranslatable, UpstreamFault
+from ..errors import DeadlineExceeded, Fault, QueueFull, Untranslatable, UpstreamFault, UpstreamTimeout
 from ..router import Deployment
 from ..router.health import OF_A_KEY, is_its_own_fault
+from ..router.order import pause_s
 from ..scheduling import Pool, Ticket
 from ..scheduling.fair import who_asks
 from ..vocabulary import Usage, Wishes
@@ -18,20 +19,24 @@ from .serving import NO_WISHES, Serving
 from .stream import Stream
 
 _BATCH = Wishes(priority="batch")
+_JUST_S = 0.01
+"""Clocks that are read one after the other differ by less."""
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
-"""Before all deployments are tried again: any time up to these, as much as chance says."""
+
+async def try_one(serving: Serving) -> None:
+    """Ask the only deployment there is, once."""
+    await _try(serving, serving.endpoint.deployment)
 
 
 async def try_each(serving: Serving) -> None:
     """Try one deployment after the other, until one answers, or says that the request is wrong."""
     endpoint, clock = serving.endpoint, serving.rooms.clock
     endpoint.budget.earn()
+    route = _route(serving)
+    last: Fault | None = None
     for turn in range(endpoint.retries + 1):
-        if turn:
-            longest_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (turn - 1))
-            await asyncio.sleep(random() * longest_s)  # noqa: S311 - no secret
-        route = _route(serving)
+        if last is not None:
+            route = await _next_route(serving, turn, route, last)
         for index, deployment in enumerate(route):
             is_last = turn == endpoint.retries and index == len(route) - 1
             serving.may_try_others = not is_last
@@ -41,22 +46,47 @@ async def try_each(serving: Serving) -> None:
                     _try(serving, deployment) if pool is None else _try_in_turn(serving, deployment, pool)
                 )
                 return
-            except (QueueFull, Untranslatable):
-                if is_last:
+            except (QueueFull, Untranslatable) as fault:
+                last = fault
+                if is_last or serving.left_s() <= 0.0:
                     raise
             except UpstreamFault as fault:
+                last = fault
                 if is_last or not _may_go_on(serving, fault):
                     raise
                 serving.outcome.tried(serving.call.id, clock(), fault.status, fault.slug)
                 log_upstream(serving.call, endpoint, deployment, fault)
 
 
+async def _next_route(
+    serving: Serving, turn: int, route: list[Deployment], last: Fault
+) -> list[Deployment]:
+    """Wait before all are tried again; return whom to try. The `last` fault, when nobody can be in time.
+
+    Whoever asked to be left alone is, for that long.
+    """
+    clock = serving.rooms.clock
+    now = clock()
+    asked_s = [each.health.asked_until - now for each in route]
+    wait_s = pause_s(turn, asked_s, serving.left_s(), random)
+    if wait_s is None:
+        raise last
+    await asyncio.sleep(wait_s)
+    now = clock()
+    found = [each for each in _route(serving) if each.health.asked_until <= now]
+    if not found or serving.left_s() <= 0.0:
+        raise last
+    return found
+
+
 def _route(serving: Serving) -> list[Deployment]:
     """Return whom to try, in this order."""
     endpoint = serving.endpoint
+    left_out: dict[str, str] = {}
     route = endpoint.route(
-        serving.call.operation, serving.rooms.clock(), random, serving.needs, serving.key
+        serving.call.operation, serving.rooms.clock(), random, serving.needs, serving.key, left_out
     )
+    serving.outcome.left_out = left_out
     if serving.pinned is not None:
         route = [each for each in route if each.name == serving.pinned and endpoint.owns(each)]
         if not route:
@@ -98,6 +128,7 @@ async def _wait_for(serving: Serving, pool: Pool) -> Ticket:
         wait_s = config.stream_wait_s
         if serving.stream is None:
             serving.stream = Stream(serving, serving.rooms.keepalive_s)
+    wait_s = min(wait_s, max(0.0, serving.left_s()))
     began = clock()
     try:
         return await pool.enter(who, estimate.input_tokens + estimate.output_tokens, wait_s)
@@ -107,23 +138,30 @@ async def _wait_for(serving: Serving, pool: Pool) -> Ticket:
 
 async def _try(serving: Serving, deployment: Deployment) -> None:
     """Make an attempt, and let the deployment's health know how it went."""
-    health, clock = deployment.health, serving.rooms.clock
+    health, clock, outcome = deployment.health, serving.rooms.clock, serving.outcome
+    if serving.call.operation in deployment.estimates:
+        await attempt(serving, deployment)  # which asks nobody
+        return
     began = clock()
     health.begin(began)
     try:
         await (_try_keys(serving, deployment) if deployment.keys else attempt(serving, deployment))
     except UpstreamFault as fault:
+        now = clock()
+        if isinstance(fault, UpstreamTimeout) and serving.left_s() <= _JUST_S:
+            raise _too_late(serving, deployment, now) from fault  # which says nothing of the deployment
         if is_its_own_fault(fault):
-            health.failed(fault, clock(), began)
+            health.failed(fault, now, began)
         else:
-            health.succeeded(clock() - began)
+            health.succeeded(now - began, now, began)
         raise
     finally:
         health.end()
-    if serving.outcome.slug:  # the provider told of an error after content, which the caller has
-        health.failed(UpstreamFault("The model's provider failed within its answer."), clock(), began)
+    now = clock()
+    if outcome.slug:  # the provider told of an error after content, which the caller has
+        health.failed(UpstreamFault("The model's provider failed within its answer."), now, began)
     else:
-        health.succeeded(serving.outcome.upstream_s)
+        health.succeeded(outcome.answer_s, now, began, is_stream=serving.asked.is_stream)
 
 
 async def _try_keys(serving: Serving, deployment: Deployment) -> None:
@@ -133,9 +171,10 @@ async def _try_keys(serving: Serving, deployment: Deployment) -> None:
     for key in keys:
         is_last = key is keys[-1]
         serving.may_try_others = may_try_others or not is_last
+        began = clock()
         try:
             await attempt(serving, key)
-            key.health.succeeded(serving.outcome.upstream_s)
+            key.health.succeeded(serving.outcome.upstream_s, clock(), began)
             return
         except UpstreamFault as fault:
             if fault.slug not in OF_A_KEY:
@@ -147,12 +186,27 @@ async def _try_keys(serving: Serving, deployment: Deployment) -> None:
             log_upstream(serving.call, serving.endpoint, deployment, fault)
 
 
+def _too_late(serving: Serving, deployment: Deployment, now: float) -> DeadlineExceeded:
+    """Return the fault of a request whose time is over, and log whom it waited for."""
+    endpoint = serving.endpoint
+    fault = DeadlineExceeded(
+        f"The model {endpoint.name} did not answer within {endpoint.deadline_s:g} seconds, all that "
+        "a request gets here. Ask for a shorter answer, or try again later.",
+        retry_after_s=max(1.0, deployment.health.rests_until - now),
+        detail=f"it waited for {deployment.name}",
+    )
+    log_upstream(serving.call, endpoint, None, fault)
+    return fault
+
+
 def _may_go_on(serving: Serving, fault: UpstreamFault) -> bool:
     """Say whether another attempt may follow: nothing has been sent, and it is not one too many."""
     has_content = serving.stream is not None and serving.stream.has_content
     has_content = has_content or (serving.passage is not None and serving.passage.is_begun)
     is_here = serving.call.upload is None or serving.call.upload.may_repeat
-    return is_its_own_fault(fault) and is_here and not has_content and serving.endpoint.budget.spend()
+    if not (is_its_own_fault(fault) and is_here) or has_content or serving.left_s() <= 0.0:
+        return False
+    return serving.endpoint.budget.spend()
 
 
 def _tokens(usage: Usage | None) -> int | None:

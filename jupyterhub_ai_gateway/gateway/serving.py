@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from random import random
+from typing import cast
 
 from ..accounting import settle
 from ..config.model import DataRuleConfig
@@ -17,9 +18,9 @@ from ..limits import Admission, Demand, Estimate
 from ..limits.headers import WARNING
 from ..metrics import Cell
 from ..passage import Passage
-from ..router import Endpoint
+from ..router import Deployment, Endpoint
 from ..router.fit import NOTHING, Needs, demanded
-from ..vocabulary import COUNTING, WITHOUT_OUTPUT, Wishes, utcnow
+from ..vocabulary import COUNTING, WITHOUT_OUTPUT, Timeouts, Wishes, utcnow
 from .answering import Answering
 from .call import Headers, Running
 from .faults import answer_fault, log_upstream
@@ -50,6 +51,8 @@ class Serving(Answering):
     """The endpoint that the caller asked for, where another one serves it in its place."""
     used_up: str | None = None
     """The rule for whose sake that is so."""
+    ends_at: float | None = None
+    """When its time is over, by the gateway's clock; None for never."""
     is_stopped: bool = False
     """True once staff have stopped it."""
     task: asyncio.Task[None] | None = field(init=False, repr=False)
@@ -57,9 +60,23 @@ class Serving(Answering):
     def __post_init__(self) -> None:
         self.dialect = self.call.dialect
         self.task = self.call.task or asyncio.current_task()
+        if self.endpoint.deadline_s is not None:
+            self.ends_at = self.outcome.began + self.endpoint.deadline_s
         if self.told is not None:
             told, self.told = self.told, None
             self.tell(told)
+
+    def left_s(self) -> float:
+        """Return how much of its time is left."""
+        return float("inf") if self.ends_at is None else self.ends_at - self.rooms.clock()
+
+    def timeouts(self, deployment: Deployment) -> Timeouts:
+        """Return how long to wait for a deployment: no longer than there is time."""
+        timeouts = deployment.timeouts
+        if self.ends_at is None:
+            return timeouts
+        left_s = max(0.0, self.left_s())
+        return replace(timeouts, total_s=min(left_s, timeouts.total_s or left_s))
 
     def seen(self) -> Running:
         """Return what others may know of it."""
@@ -188,6 +205,10 @@ class Serving(Answering):
             self.outcome.refused_by = str(fault.more.get("rule"))
         if isinstance(fault, UpstreamFault):
             log_upstream(self.call, self.endpoint, None, fault)
+        if not self.outcome.left_out:
+            self.outcome.left_out = cast("Mapping[str, str]", fault.more.get("left_out", {}))
+        if self.outcome.tries:
+            fault.more = {**fault.more, "tried": self.outcome.tried_before(fault)}
         if self.stream is not None and self.stream.is_begun:
             self.outcome.done(200, fault.slug)
             self.stream.fail(fault)

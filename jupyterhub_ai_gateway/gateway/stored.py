@@ -5,7 +5,6 @@ from __future__ import annotations
 from ..dialects.opening import Asked
 from ..dialects.owned import OwnedIds
 from ..router import Catalogue, Deployment, Endpoint
-from ..upstream.base import Target
 from ..vocabulary import RESPONSES, Caller
 from .attempt import MAX_ANSWER_BYTES
 from .call import Call
@@ -47,9 +46,7 @@ async def _ask(
     url, _, own_query = provider.url(RESPONSES).partition("?")
     queries = "&".join(each for each in (own_query, query) if each)
     url = f"{url}/{upstream_id}{action}" + (f"?{queries}" if queries else "")
-    target = Target.from_url(
-        url, provider.headers(), method=method, verify_tls=provider.verifies_tls, tls=provider.tls
-    )
+    target = provider.reach(url, provider.headers(), method=method)
     exchange = await provider.send(rooms.client, target, b"", deployment.timeouts)
     try:
         if exchange.status == 404:

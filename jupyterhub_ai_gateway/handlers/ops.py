@@ -101,7 +101,13 @@ class HealthHandler(OpsHandler):
         gateway: Gateway = self.settings["gateway"]
         now = time.monotonic()
         return [
-            {"endpoint": endpoint.name, "deployment": each.name, "state": each.state(now).state}
+            {
+                "endpoint": endpoint.name,
+                "deployment": each.name,
+                "state": each.state(now).state,
+                "error_rate": each.health.error_rate(now),
+                "slow": each.name in endpoint.slow(now),
+            }
             for endpoint in gateway.catalogue.all
             for each in endpoint.deployments
         ]

@@ -391,6 +391,7 @@ REQUEST_COLUMNS = (
     ),
     "shadow",
     "asked_endpoint",
+    "deployment",
 )
 
 
@@ -470,6 +471,8 @@ def deployment_of(endpoint: Endpoint, deployment: Deployment, now: float) -> dic
     """Describe a deployment and its health; times in seconds."""
     health, state = deployment.health, deployment.state(now)
     rests_s = health.rests_until - now
+    requests, errors = health.window.counts(now)
+    error_rate = errors / requests if requests else None
     return {
         "endpoint": endpoint.name,
         "deployment": deployment.name,
@@ -481,10 +484,13 @@ def deployment_of(endpoint: Endpoint, deployment: Deployment, now: float) -> dic
         "state_text": state.text,
         "state_until": None if state.until is None else state.until.isoformat(timespec="seconds"),
         "reason": health.reason,
+        "error_rate": None if error_rate is None else round(error_rate, 3),
+        "recent_requests": requests,
+        "slow": deployment.name in endpoint.slow(now),
         "rests_s": round(rests_s, 3) if rests_s > 0 else None,
-        "in_flight": health.in_flight if endpoint.has_choice else None,
+        "in_flight": health.in_flight,
         "latency_s": None if health.latency_s is None else round(health.latency_s, 3),
-        "failures": health.total_failures if endpoint.has_choice else None,
+        "failures": health.total_failures,
         "keys": [
             {
                 "key": index + 1,

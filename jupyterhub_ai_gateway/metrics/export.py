@@ -76,13 +76,19 @@ class BatchCounts(NamedTuple):
 
 
 class DeploymentState(NamedTuple):
-    """How one deployment fares; `failures` are all that there ever were."""
+    """How one deployment fares; `failures` are all that there ever were.
+
+    `error_rate` and `latency_s` are of late, None where nothing is known.
+    """
 
     endpoint: str
     deployment: str
     failures: int
     is_resting: bool
     state: str
+    is_slow: bool = False
+    error_rate: float | None = None
+    latency_s: float | None = None
 
 
 class PoolState(NamedTuple):
@@ -213,6 +219,24 @@ class Metrics:
             resting = [float(each.is_resting) for each in states]
             yield families.DEPLOYMENT_FAILURES, dict(zip(names, failures, strict=True))
             yield families.DEPLOYMENT_RESTING, dict(zip(names, resting, strict=True))
+            slow = [float(each.is_slow) for each in states]
+            yield families.DEPLOYMENT_SLOW, dict(zip(names, slow, strict=True))
+            yield (
+                families.DEPLOYMENT_ERROR_RATE,
+                {
+                    name: each.error_rate
+                    for name, each in zip(names, states, strict=True)
+                    if each.error_rate is not None
+                },
+            )
+            yield (
+                families.DEPLOYMENT_LATENCY,
+                {
+                    name: each.latency_s
+                    for name, each in zip(names, states, strict=True)
+                    if each.latency_s is not None
+                },
+            )
             yield (
                 families.DEPLOYMENT_STATE,
                 {(*name, each.state): 1.0 for name, each in zip(names, states, strict=True)},

@@ -139,6 +139,24 @@ DEPLOYMENT_FAILURES = Family(
 DEPLOYMENT_RESTING = Family(
     "deployment_resting", GAUGE, "1 while a deployment rests after failures", ("endpoint", "deployment")
 )
+DEPLOYMENT_SLOW = Family(
+    "deployment_slow",
+    GAUGE,
+    "1 while a deployment's answers take by far longer to begin than is usual, there or in its tier",
+    ("endpoint", "deployment"),
+)
+DEPLOYMENT_ERROR_RATE = Family(
+    "deployment_error_rate",
+    GAUGE,
+    "Which part of a deployment's requests of the last minute, or what the configuration says, has failed",
+    ("endpoint", "deployment"),
+)
+DEPLOYMENT_LATENCY = Family(
+    "deployment_latency_seconds",
+    GAUGE,
+    "How long a deployment's answers lately took: streams until they began, others until they ended",
+    ("endpoint", "deployment"),
+)
 DEPLOYMENT_STATE = Family(
     "deployment_state",
     GAUGE,
@@ -229,7 +247,7 @@ FAMILIES = (
     *(DURATION, FIRST_TOKEN, PER_TOKEN, TOKEN_USAGE),
     *(REQUESTS, IN_FLIGHT, TOKEN_TOTAL, UNKNOWN_USAGE, COST, UNPRICED),
     *(LIMIT_HITS, UPSTREAM_ERRORS, UPSTREAM_CONNECTIONS, DEPLOYMENT_FAILURES, DEPLOYMENT_RESTING),
-    DEPLOYMENT_STATE,
+    *(DEPLOYMENT_SLOW, DEPLOYMENT_ERROR_RATE, DEPLOYMENT_LATENCY, DEPLOYMENT_STATE),
     *(POOL_SLOTS, POOL_IN_USE, POOL_WAITING, POOL_WAITS, POOL_WAITED, POOL_REFUSED),
     *(POOL_ALL_IN_USE, POOL_ALL_WAITING, POOL_APART),
     *(LEDGER_ROWS, LEDGER_QUEUE, LEDGER_JOURNAL, LEDGER_AWAY, COUNTERS, STORE_ERRORS),

@@ -13,6 +13,7 @@ from typing_extensions import override
 _LARGEST = (
     *("build_info", "_resting", "_away", "process_max_fds"),
     *("pool_slots", "pool_all_slots_in_use", "pool_all_waiting_requests", "pool_apart"),
+    *("deployment_slow", "deployment_error_rate", "deployment_latency_seconds"),
 )
 _SMALLEST = (
     *("_last_load_successful", "_loaded_timestamp_seconds", "configuration_endpoints"),

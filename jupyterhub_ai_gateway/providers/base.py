@@ -54,6 +54,7 @@ class Provider(abc.ABC):
         self.model_name = model.name
         self.settings: Mapping[str, Any] = model.settings
         self.tls = model.tls
+        self.public_only = model.public_only
 
     @property
     def name(self) -> str:
@@ -114,7 +115,18 @@ class Provider(abc.ABC):
         headers = self.headers()
         if operation in MEDIA:
             headers = _media_headers(operation, headers)
-        return Target.from_url(self.url(operation), headers, verify_tls=self.verifies_tls, tls=self.tls)
+        return self.reach(self.url(operation), headers)
+
+    def reach(self, url: str, headers: Headers, *, method: str = "POST") -> Target:
+        """Return one of this host's URLs, connected to as the operator says; ValueError when it is none."""
+        return Target.from_url(
+            url,
+            headers,
+            method=method,
+            verify_tls=self.verifies_tls,
+            tls=self.tls,
+            public_only=self.public_only,
+        )
 
     def stream_target(self, operation: Operation) -> Target:
         """Return the same for a streamed answer, where the host has another address for it; made once."""

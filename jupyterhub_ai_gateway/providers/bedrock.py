@@ -129,7 +129,7 @@ class Bedrock(Provider):
     @override
     def stream_target(self, operation: Operation) -> Target:
         url = self._url(operation, _STREAMS.get(operation, _VERBS[operation]))
-        return Target.from_url(url, self.headers())
+        return self.reach(url, self.headers())
 
     def _url(self, operation: Operation, verb: str) -> str:
         if not self._region:

@@ -99,7 +99,7 @@ class Databricks(Provider):
     def stream_target(self, operation: Operation) -> Target:
         if operation is not GENERATE_CONTENT:
             return self.target(operation)
-        return Target.from_url(f"{self._gemini_url('streamGenerateContent')}?alt=sse", self.headers())
+        return self.reach(f"{self._gemini_url('streamGenerateContent')}?alt=sse", self.headers())
 
     @override
     def headers(self) -> Headers:

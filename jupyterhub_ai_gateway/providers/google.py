@@ -98,17 +98,13 @@ class Gemini(GoogleHost):
         if operation in NATIVE:
             return super().target(operation)
         # As OpenAI's SDK would send it
-        return Target.from_url(self.url(operation), [*json_headers(), bearer(self._key.reveal())])
+        return self.reach(self.url(operation), [*json_headers(), bearer(self._key.reveal())])
 
     @override
     def stream_target(self, operation: Operation) -> Target:
         if operation is not GENERATE_CONTENT:
             return self.target(operation)
-        return Target.from_url(
-            f"{self._url(operation, 'streamGenerateContent')}?alt=sse",
-            self.headers(),
-            verify_tls=self.verifies_tls,
-        )
+        return self.reach(f"{self._url(operation, 'streamGenerateContent')}?alt=sse", self.headers())
 
     @override
     def amend(self, operation: Operation, fields: MutableMapping[str, msgspec.Raw]) -> None:

@@ -132,7 +132,7 @@ class VertexAI(GoogleHost):
             url = self._model_url("v1beta1", self._model, "streamGenerateContent") + "?alt=sse"
         else:
             return self.target(operation)
-        return Target.from_url(url, self.headers(), verify_tls=self.verifies_tls)
+        return self.reach(url, self.headers())
 
     @override
     def headers(self) -> Headers:

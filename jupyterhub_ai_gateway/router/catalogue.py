@@ -6,6 +6,8 @@ import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from datetime import date, datetime, timezone
+from email.utils import format_datetime
 from functools import cached_property, lru_cache
 from random import random
 
@@ -59,7 +61,7 @@ from ..vocabulary import (
 from .federation import by_state
 from .fit import NO_OFFER, Needs, is_choosy, nothing_fits, rank, why_not
 from .health import Health, Healths
-from .order import RetryBudget, ordered
+from .order import NOBODY, Pace, RetryBudget, ordered
 from .split import Split, make_split
 from .states import Found, for_deployment, in_window, under_maintenance
 
@@ -108,6 +110,8 @@ class Deployment:
     bridges: Mapping[Operation, Bridge | VectorBridge] = field(default_factory=dict)
     estimates: frozenset[Operation] = frozenset()
     place: Place | None = None
+    sunset: tuple[str, str] | None = None
+    """The header that tells the day on which it ends; None where that is not known."""
 
     def serves(self, operation: Operation) -> bool:
         """Say whether it can be asked for an operation, be it by translation."""
@@ -172,6 +176,7 @@ class Endpoint:
     fallbacks: list[Endpoint] = field(default_factory=list)
     at_limit: list[Endpoint] = field(default_factory=list)
     budget: RetryBudget = field(default_factory=RetryBudget)
+    pace: Pace = field(default_factory=Pace)
     parameters: Parameters | None = None
     data_class: DataClass | None = None
     is_choosy: bool = False
@@ -185,6 +190,8 @@ class Endpoint:
     is_sticky: bool = False
     """True when it, or a stand-in, keeps conversations where they were."""
     is_federated: bool = False
+    deadline_s: float | None = None
+    """How long a request may take as a whole; None for no such limit."""
 
     def star(self, asked_model: str) -> str | None:
         """Return what the star of a pattern stands for; None where the name is no pattern."""
@@ -217,15 +224,17 @@ class Endpoint:
         draw: Callable[[], float],
         needs: Needs | None = None,
         key: bytes = b"",
+        left_out: dict[str, str] | None = None,
     ) -> list[Deployment]:
         """Return the deployments in the order in which to try them, those of stand-ins last.
 
         With `needs`, those that do not meet them are left out, and so are stand-ins for data of a lower
         class than this endpoint's; `RequestFault` says why each was when nobody is left. Those under
         maintenance are left out; `Maintenance` when all are. `key` is what "sticky" keeps together.
+        `left_out` gets the names of those that are left out, and why each was.
         """
         found: list[Deployment] = []
-        left_out: list[tuple[str, str]] = []
+        left_out = {} if left_out is None else left_out
         closed: list[Found] = []
         for own in (self, *self.fallbacks):
             able = [each for each in own.deployments if each.serves(operation)]
@@ -233,17 +242,21 @@ class Endpoint:
                 needed = needs if own is self else needs.at_least(self.data_class)
                 able = self._fitting(own, able, needed, left_out)
             if self.may_close:
-                able = _open(able, closed)
-            chosen = ordered(able, own.order, now, draw, key)
+                able = self._open(own, able, closed, left_out)
+            chosen = ordered(able, own.order, now, draw, key, own.slow(now))
             found += by_state(chosen, now) if self.is_federated and own is self else chosen
         if not found and closed:
             raise under_maintenance(self.name, closed, utcnow())
         if not found and left_out:
-            raise nothing_fits(self.name, left_out)
+            raise nothing_fits(self.name, list(left_out.items()))
         return found
 
+    def slow(self, now: float) -> Set[str]:
+        """Return the names of those of its deployments that are slow at present."""
+        return self.pace.slow(self.deployments, now) if len(self.deployments) > 1 else NOBODY
+
     def _fitting(
-        self, own: Endpoint, able: list[Deployment], needs: Needs, left_out: list[tuple[str, str]]
+        self, own: Endpoint, able: list[Deployment], needs: Needs, left_out: dict[str, str]
     ) -> list[Deployment]:
         fitting = []
         for each in able:
@@ -251,12 +264,26 @@ class Endpoint:
             if reason is None:
                 fitting.append(each)
             else:
-                left_out.append((each.name if own is self else f"{own.name}/{each.name}", reason))
+                left_out[self._name_of(own, each)] = reason
         return fitting
 
     def instead_for(self, caller: Caller) -> list[Endpoint]:
         """Return those that serve a caller once a budget for this one is used up."""
         return [each for each in self.at_limit if each.is_open_to(caller)]
+
+    def _open(
+        self, own: Endpoint, able: list[Deployment], closed: list[Found], left_out: dict[str, str]
+    ) -> list[Deployment]:
+        """Return those that are not under maintenance; `closed` gets what is known of the others."""
+        found = [(each, each.maintenance()) for each in able]
+        closed += [why for _, why in found if why is not None]
+        left_out.update(
+            (self._name_of(own, each), "is under maintenance") for each, why in found if why is not None
+        )
+        return [each for each, why in found if why is None]
+
+    def _name_of(self, own: Endpoint, deployment: Deployment) -> str:
+        return deployment.name if own is self else f"{own.name}/{deployment.name}"
 
     def is_open_to(self, caller: Caller) -> bool:
         """Say whether this caller may use it."""
@@ -364,6 +391,9 @@ class Catalogue:
                 own.health.total_failures,
                 own.health.is_resting(now),
                 own.state(now).state,
+                own.name in each.slow(now),
+                own.health.error_rate(now),
+                own.health.latency_s,
             )
             for each in self._endpoints.values()
             if each.has_choice or each.may_close
@@ -514,13 +544,6 @@ class AtProvider:
         return found
 
 
-def _open(deployments: list[Deployment], closed: list[Found]) -> list[Deployment]:
-    """Return those that are not under maintenance; `closed` gets why the others are."""
-    found = [(each, each.maintenance()) for each in deployments]
-    closed += [why for _, why in found if why is not None]
-    return [each for each, why in found if why is None]
-
-
 def build(
     config: GatewayConfig,
     make: Callable[[ModelConfig], Provider],
@@ -601,6 +624,7 @@ class _Builder:
             is_choosy=not self.choosy.isdisjoint((config.name, *config.fallbacks))
             or (floor is not None and bool(config.fallbacks)),
             stored_responses=config.stored_responses,
+            deadline_s=config.deadline_s,
             is_sticky=not self.sticky.isdisjoint((config.name, *config.fallbacks)),
             may_close=bool(self.whole.maintenance or self.whole.state_hook)
             or any(each.probe is not None for each in deployments),
@@ -616,7 +640,7 @@ class _Builder:
             replace(
                 each,
                 cells=first.cells,
-                health=self.healths.of(endpoint.name, key_name(config.name, index)),
+                health=self.healths.of(endpoint.name, key_name(config.name, index), endpoint.health),
             )
             for index, each in enumerate((first, *others))
         )
@@ -645,7 +669,7 @@ class _Builder:
             weight=config.weight,
             priority=config.priority,
             place=config.place,
-            health=self.healths.of(endpoint.name, config.name),
+            health=self.healths.of(endpoint.name, config.name, endpoint.health),
             cells={
                 each: self.metrics.cell(
                     endpoint=endpoint.name,
@@ -656,6 +680,7 @@ class _Builder:
                 for each in (*ways.targets, *ways.estimates)
             },
             offer=config.offer,
+            sunset=_sunset(config.offer.deprecation_date),
             pool=config.pool,
             probe=config.probe,
             windows=for_deployment(self.whole.maintenance, endpoint.name, config.name),
@@ -736,6 +761,17 @@ def _tariff(config: TariffConfig) -> Tariff:
         period=Period(minutes=config.minutes),
         units=config.units,
     )
+
+
+def _sunset(day: date | None) -> tuple[str, str] | None:
+    """Return the header that warns of an end, at the first moment of its day.
+
+    Source: RFC 8594 section 3 (read 2026-11).
+    """
+    if day is None:
+        return None
+    moment = datetime(day.year, day.month, day.day, tzinfo=timezone.utc)
+    return "Sunset", format_datetime(moment, usegmt=True)
 
 
 def _secrets(provider: Provider) -> tuple[bytes, ...]:

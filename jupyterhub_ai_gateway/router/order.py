@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from hashlib import blake2b
 from math import ceil, log
 from typing import Protocol, TypeVar
@@ -12,6 +12,17 @@ from .health import Health
 
 FULLEST = 1.25
 """How much more than its share may run at a deployment before a key that is stuck to it goes elsewhere."""
+
+
+NOBODY: frozenset[str] = frozenset()
+
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
+"""Before all deployments are tried again: any time up to these, as much as chance says."""
+LONGEST_ASKED_PAUSE_S = 60.0
+"""For how long a request waits because all its providers have asked for it."""
+PACE_S = 1.0
+"""For how long it is remembered who is slow."""
 
 
 class Candidate(Protocol):
@@ -42,29 +53,62 @@ C = TypeVar("C", bound=Candidate)
 
 
 def ordered(
-    candidates: Sequence[C], order: Order, now: float, draw: Callable[[], float], key: bytes = b""
+    candidates: Sequence[C],
+    order: Order,
+    now: float,
+    draw: Callable[[], float],
+    key: bytes = b"",
+    slow: Set[str] = NOBODY,
 ) -> list[C]:
     """Return all candidates in the order in which to try them.
 
-    Tiers come by their priority, and within a tier as `order` says: "weighted" by chance in proportion to
-    the weights, "least_in_flight" per weight, "lowest_latency" and "cheapest" first, unknown latency before
-    known, unknown cost after known; chance breaks ties. "sticky" keeps a `key` where it was. Those that are
-    not ready come last, by how bad their state is, of those that rest the one whose rest ends first before
-    the others: they are tried only when everything else has failed. `draw` returns a random number from 0
-    to 1.
+    Tiers come by their priority; within a tier the `slow` ones, by their names, come after the others, and
+    otherwise they come as `order` says: "weighted" by chance in proportion to the weights,
+    "least_in_flight" per weight, "lowest_latency" and "cheapest" first, unknown latency before known,
+    unknown cost after known; chance breaks ties. "sticky" keeps a `key` where it was. Those that are not
+    ready come last, by how bad their state is, of those that rest the one whose rest ends first before the
+    others: they are tried only when everything else has failed. `draw` returns a random number from 0 to 1.
     """
     ready = [each for each in candidates if not each.health.rank(now)]
     others = [each for each in candidates if each.health.rank(now)]
     if order == "sticky":
-        ready = _stuck(ready, key)
+        ready = _stuck(ready, key, slow)
     else:
         by = _KEYS[order]
-        ready.sort(key=lambda each: (each.priority, *by(each, draw())))
+        ready.sort(key=lambda each: (each.priority, each.name in slow, *by(each, draw())))
     others.sort(key=lambda each: (each.health.rank(now), each.health.rests_until, each.priority))
     return [*ready, *others]
 
 
-def _stuck(candidates: list[C], key: bytes) -> list[C]:
+def slow_ones(candidates: Sequence[Candidate], now: float) -> frozenset[str]:
+    """Return the names of those whose answers lately take by far too long to begin.
+
+    Whole answers and streams are judged apart, each against what is usual there, and against the median of
+    the tier, of two the faster. What is slow is asked after those others; once nothing has been heard of it
+    for as long as a window, it is asked as before.
+    """
+    if len(candidates) < 2:
+        return NOBODY
+    slow: list[str] = []
+    for kind in (0, 1):
+        known = [each for each in candidates if each.health.recent_s(now, kind) is not None]
+        for each in known:
+            health = each.health
+            if health.is_slower_than(now, kind, health.window.usual_s[kind]) or health.is_slower_than(
+                now, kind, _median(each.priority, known, now, kind)
+            ):
+                slow.append(each.name)
+    return frozenset(slow) if slow else NOBODY
+
+
+def _median(priority: int, known: Sequence[Candidate], now: float, kind: int) -> float | None:
+    """Return the median of a tier, of two the lesser."""
+    times = [each.health.recent_s(now, kind) for each in known if each.priority == priority]
+    found = sorted(time_s for time_s in times if time_s is not None)
+    return found[(len(found) - 1) // 2] if found else None
+
+
+def _stuck(candidates: list[C], key: bytes, slow: Set[str]) -> list[C]:
     """Order by tiers, and in a tier by the key: the same key, the same first, as long as that has room.
 
     Each candidate has a score for the key, by rendezvous hashing with weights: when one comes or goes, only
@@ -83,7 +127,10 @@ def _stuck(candidates: list[C], key: bytes) -> list[C]:
         def is_full(each: C, weights: float = weights, running: int = running) -> bool:
             return each.health.in_flight >= ceil(FULLEST * running * each.weight / weights)
 
-        found += sorted(tier, key=lambda each: (is_full(each), -_score(each.name, each.weight, key)))
+        found += sorted(
+            tier,
+            key=lambda each: (each.name in slow, is_full(each), -_score(each.name, each.weight, key)),
+        )
     return found
 
 
@@ -117,6 +164,38 @@ _KEYS: dict[Order, Callable[[Candidate, float], tuple[float, float]]] = {
     "lowest_latency": _lowest_latency,
     "cheapest": _cheapest,
 }
+
+
+def pause_s(turn: int, asked_s: Iterable[float], left_s: float, draw: Callable[[], float]) -> float | None:
+    """Return how long to wait before all deployments are tried for the `turn`th time again.
+
+    That is any time up to half a second, the next time up to one, then two, and so on to eight, as much as
+    chance says. When each of them has asked to be left alone, for `asked_s` from now, the shortest of these
+    comes before it. None when that does not end within `left_s`, or takes more than a minute.
+
+    Source: Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog (2015): full jitter.
+    """
+    jitter_s = draw() * min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** (turn - 1))
+    asked = max(0.0, min(asked_s, default=0.0))
+    if asked > min(left_s, LONGEST_ASKED_PAUSE_S) or left_s <= 0.0:
+        return None
+    return asked + min(jitter_s, (left_s - asked) / 2)
+
+
+class Pace:
+    """Remembers for a second who is slow in an endpoint: it is asked for each request."""
+
+    __slots__ = ("_slow", "_until")
+
+    def __init__(self) -> None:
+        self._slow: Set[str] = NOBODY
+        self._until = float("-inf")
+
+    def slow(self, candidates: Sequence[Candidate], now: float) -> Set[str]:
+        """Return the names of those that are slow."""
+        if now >= self._until:
+            self._slow, self._until = slow_ones(candidates, now), now + PACE_S
+        return self._slow
 
 
 class RetryBudget:

@@ -138,12 +138,17 @@ def probe_target(deployment: Deployment) -> Target | None:
         headers += (("Authorization", f"Bearer {probe.key.reveal()}"),)
     if probe.url is not None:
         target = Target.from_url(probe.url, headers, method="GET", verify_tls=own.origin.verify_tls)
-        if target.origin != own.origin or probe.kind != "models":
+        if _place(target.origin) != _place(own.origin):
             return target
-        return Target(own.origin, target.path, own.headers, "GET")
+        return Target(own.origin, target.path, own.headers if probe.kind == "models" else headers, "GET")
     if probe.kind == "models":
         return Target(own.origin, _models_path(own.path, operation), own.headers, "GET")
     return Target(own.origin, "/metrics" if probe.kind == "vllm" else "/health", headers, "GET")
+
+
+def _place(origin: Origin) -> tuple[str, str, int, str | None]:
+    """Return where connections go, however they are made."""
+    return origin.scheme, origin.host, origin.port, origin.unix
 
 
 def _plainest(deployment: Deployment) -> tuple[Operation, Target]:

@@ -18,7 +18,8 @@ class RequestRow(msgspec.Struct, gc=False):
     names of the rules that were asked, `refused_by` the one that said no, `shadow` those that would have.
     `asked_endpoint` is what the caller asked for, where `endpoint` served it in its place.
     `price_source` says whose price it was. `wait_ms` is how long it waited here, `upstream_ms` how long
-    for the providers.
+    for the providers. `deployment` is the one that was asked last, `left_out` has a line for each that
+    could not serve it: its name, a blank, and why.
     """
 
     request_id: str
@@ -56,6 +57,8 @@ class RequestRow(msgspec.Struct, gc=False):
     refused_by: str | None = None
     shadow: str | None = None
     asked_endpoint: str | None = None
+    deployment: str | None = None
+    left_out: str | None = None
 
 
 class AttemptRow(msgspec.Struct, gc=False):
@@ -78,6 +81,7 @@ class AttemptRow(msgspec.Struct, gc=False):
     output_tokens: int | None = None
     is_estimated: bool = False
     cost_nanousd: int | None = None
+    deployment: str | None = None
 
 
 class Counter(NamedTuple):

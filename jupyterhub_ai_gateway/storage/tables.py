@@ -65,6 +65,8 @@ request = Table(
     Column("refused_by", Text),
     Column("shadow", Text),
     Column("asked_endpoint", Text),
+    Column("deployment", Text),
+    Column("left_out", Text),
     Index("ai_gateway_request_at", "at_ms"),
     Index("ai_gateway_request_caller", "caller", "at_ms"),
     Index(
@@ -93,6 +95,7 @@ attempt: Table = Table(
     Column("output_tokens", BigInteger),
     Column("is_estimated", Boolean, nullable=False),
     Column("cost_nanousd", BigInteger),
+    Column("deployment", Text),
     PrimaryKeyConstraint("request_id", "number"),
     Index("ai_gateway_attempt_at", "at_ms"),
 )

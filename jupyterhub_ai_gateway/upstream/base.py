@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from ..config import TlsConfig
 from ..vocabulary import Timeouts
+from .names import Names
 
 Write = Callable[[bytes], "Awaitable[None] | None"]
 """Takes a piece of a body. Returns None, or something to await before the next piece is sent."""
@@ -32,10 +33,12 @@ class Origin:
     unix: str | None = None
     """The path of a socket on this machine, to which connections go in place of host and port."""
     tls: TlsConfig | None = None
+    public_only: bool = False
+    """True where a connection is made to public addresses alone."""
     _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        known = (self.scheme, self.host, self.port, self.verify_tls, self.unix, self.tls)
+        known = (self.scheme, self.host, self.port, self.verify_tls, self.unix, self.tls, self.public_only)
         object.__setattr__(self, "_hash", hash(known))
 
     @override
@@ -82,19 +85,20 @@ class Target:
         method: str = "POST",
         verify_tls: bool = True,
         tls: TlsConfig | None = None,
+        public_only: bool = False,
     ) -> Target:
         """Split an absolute URL, http(s) or http+unix; ValueError when it is not one."""
         parts = urlsplit(url)
         if parts.scheme == "http+unix":
             path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            return cls(
-                Origin("http", "localhost", 80, unix=unquote(parts.netloc)), path, tuple(headers), method
-            )
+            unix = unquote(parts.netloc)
+            origin = Origin("http", "localhost", 80, unix=unix, public_only=public_only)
+            return cls(origin, path, tuple(headers), method)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("not an absolute http or https URL")
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        origin = Origin(parts.scheme, parts.hostname, port, verify_tls, tls=tls)
+        origin = Origin(parts.scheme, parts.hostname, port, verify_tls, tls=tls, public_only=public_only)
         return cls(origin, path, tuple(headers), method)
 
 
@@ -147,7 +151,12 @@ class Exchange(abc.ABC):
 
 
 class Client(abc.ABC):
-    """Sends requests over pooled keep-alive connections. Never follows a redirect, keeps no cookie."""
+    """Sends requests over pooled keep-alive connections. Never follows a redirect, keeps no cookie.
+
+    `names` says to which addresses a connection is made, and how old one may become.
+    """
+
+    names: Names
 
     @property
     @abc.abstractmethod

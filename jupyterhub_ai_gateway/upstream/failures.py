@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from ..errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from .base import Origin
+from .names import NotPublicError
 
 
 def unreachable(origin: Origin, reason: str) -> UpstreamUnreachable:
     """Return the fault of a provider to which there is no connection."""
     text = "The model's provider cannot be reached."
     return UpstreamUnreachable(text, detail=f"{origin.authority}: {reason}")
+
+
+def not_public(origin: Origin, error: NotPublicError) -> UpstreamUnreachable:
+    """Return the fault of a provider that is elsewhere than the operator lets it be."""
+    text = (
+        "The model's provider is not at a public address, as the operator of this gateway wants it to be."
+    )
+    return UpstreamUnreachable(text, detail=f"{origin.authority}: {error}")
 
 
 def timed_out(origin: Origin, doing: str) -> UpstreamTimeout:

@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Collection, Sequence
 from typing import Any, cast
 
 import httptools
+from aiohappyeyeballs import start_connection
 from typing_extensions import override
 
 from ..config import TlsConfig
@@ -26,7 +27,8 @@ from ..errors import UpstreamTimeout
 from ..vocabulary import Timeouts
 from .base import Client, Exchange, Origin, StreamedBody, Target, Write
 from .deadline import timeout
-from .failures import broken, cut_short, timed_out, too_long, unreachable
+from .failures import broken, cut_short, not_public, timed_out, too_long, unreachable
+from .names import NEXT_ADDRESS_S, Names, NotPublicError
 from .tls import context_of
 
 log = logging.getLogger(__name__)
@@ -48,7 +50,9 @@ class LeanClient(Client):
         max_idle: int = 1024,
         max_idle_s: float = 60.0,
         ssl_context: ssl.SSLContext | None = None,
+        names: Names | None = None,
     ) -> None:
+        self.names = names or Names()
         self._max_idle, self._max_idle_s = max_idle, max_idle_s
         self._verifying = ssl_context
         self._contexts: dict[tuple[TlsConfig | None, bool], ssl.SSLContext] = {}
@@ -129,6 +133,7 @@ class LeanClient(Client):
     @override
     def keep_only(self, origins: Collection[Origin]) -> None:
         self._kept = frozenset(origins)
+        self.names.keep_only({(origin.host, origin.port) for origin in origins})
         known = {(origin.tls, origin.verify_tls) for origin in self._kept}
         self._contexts = {key: context for key, context in self._contexts.items() if key in known}
         for origin in [origin for origin in self._idle if origin not in self._kept]:
@@ -138,6 +143,7 @@ class LeanClient(Client):
     @override
     async def close(self) -> None:
         self._is_closed = True
+        self.names.close()
         self._idle.clear()
         for connection in tuple(self._connections):
             connection.drop()
@@ -150,10 +156,16 @@ class LeanClient(Client):
         idle = self._idle.get(origin)
         while idle:
             connection = idle.pop()
-            if connection.is_open and now - connection.idle_since < self._max_idle_s:
+            is_fresh = now - connection.idle_since < self._max_idle_s and not self._is_old(connection, now)
+            if connection.is_open and is_fresh:
                 return connection
             connection.drop()
         return None
+
+    def _is_old(self, connection: _Connection, now: float) -> bool:
+        """Say whether a connection has lived so long that its host's name may be another address's."""
+        age_s = self.names.config.connection_age_s
+        return age_s is not None and now - connection.began >= age_s
 
     async def _connect(self, origin: Origin, timeouts: Timeouts, total_at: float) -> _Connection:
         loop = asyncio.get_running_loop()
@@ -161,22 +173,39 @@ class LeanClient(Client):
         context = self._context(origin)
         try:
             async with timeout(None if limit_s == _NEVER else max(0.0, limit_s)):
+                if origin.unix is not None and origin.public_only:
+                    raise NotPublicError(
+                        "it is a socket of this machine, and its addresses have to be public"
+                    )
                 if origin.unix is not None:
                     _, connection = await loop.create_unix_connection(
                         lambda: _Connection(self, origin, loop), origin.unix
                     )
                     return connection
-                _, connection = await loop.create_connection(
-                    lambda: _Connection(self, origin, loop),
-                    origin.host,
-                    origin.port,
-                    ssl=context,
-                    server_hostname=origin.host if context is not None else None,
-                )
+                return await self._connect_by_name(origin, context, loop)
         except (TimeoutError, asyncio.TimeoutError):
+            self.names.forget(origin.host, origin.port)
             raise timed_out(origin, "connecting") from None
+        except NotPublicError as error:
+            raise not_public(origin, error) from error
         except (OSError, ssl.SSLError, UnicodeError) as error:
+            self.names.forget(origin.host, origin.port)
             raise unreachable(origin, _reason(error)) from error
+
+    async def _connect_by_name(
+        self, origin: Origin, context: ssl.SSLContext | None, loop: asyncio.AbstractEventLoop
+    ) -> _Connection:
+        """Connect to whichever of a name's addresses answers first."""
+        found = await self.names.addresses(origin.host, origin.port, public_only=origin.public_only)
+        peer = await start_connection(
+            cast(Any, found), happy_eyeballs_delay=NEXT_ADDRESS_S, interleave=1, loop=loop
+        )
+        _, connection = await loop.create_connection(  # which closes it when this fails
+            lambda: _Connection(self, origin, loop),
+            sock=peer,
+            ssl=context,
+            server_hostname=origin.host if context is not None else None,
+        )
         return connection
 
     def _context(self, origin: Origin) -> ssl.SSLContext | None:
@@ -209,7 +238,8 @@ class LeanClient(Client):
     def release(self, connection: _Connection) -> None:
         """Take back a connection whose answer is complete."""
         origin = connection.origin
-        if self._is_closed or (self._kept is not None and origin not in self._kept):
+        is_kept = self._kept is None or origin in self._kept
+        if self._is_closed or not is_kept or self._is_old(connection, connection.loop.time()):
             connection.drop()
             return
         idle = self._idle.get(origin)
@@ -240,6 +270,7 @@ class _Connection(asyncio.Protocol):
         "_is_stalled",
         "_parser",
         "answer",
+        "began",
         "idle_since",
         "is_open",
         "is_paused",
@@ -260,7 +291,7 @@ class _Connection(asyncio.Protocol):
         self.is_paused = False
         self._is_stalled = False  # True while upstream has to read before more is written
         self._drained: asyncio.Future[None] | None = None
-        self.idle_since = loop.time()
+        self.idle_since = self.began = loop.time()
 
     # What asyncio calls
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
 from typing import TypeVar
@@ -13,6 +14,7 @@ from urllib.request import (  # type: ignore[attr-defined]  # typeshed has one o
 )
 
 import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
 from multidict import CIMultiDict
 from typing_extensions import override
 from yarl import URL
@@ -20,7 +22,8 @@ from yarl import URL
 from ..vocabulary import Timeouts
 from .base import Client, Exchange, Origin, StreamedBody, Target, Write
 from .deadline import timeout
-from .failures import broken, cut_short, timed_out, too_long, unreachable
+from .failures import broken, cut_short, not_public, timed_out, too_long, unreachable
+from .names import NEXT_ADDRESS_S, AddressInfo, Names, NotPublicError
 from .tls import context_of
 
 T = TypeVar("T")
@@ -46,7 +49,9 @@ class StockClient(Client):
         max_idle_s: float = 60.0,
         ssl_context: ssl.SSLContext | None = None,
         uses_environment: bool = False,
+        names: Names | None = None,
     ) -> None:
+        self.names = names or Names()
         self._max_idle_s = max_idle_s
         self._ssl_context = ssl_context
         self._uses_environment = uses_environment
@@ -63,6 +68,7 @@ class StockClient(Client):
         self, target: Target, headers: Sequence[tuple[str, str]], body: bytes, timeouts: Timeouts
     ) -> Exchange:
         origin = target.origin
+        await self._check(origin)
         pool = self._pool(origin)
         clock = _Clock(timeouts)
         pool.in_use += 1
@@ -72,7 +78,7 @@ class StockClient(Client):
             )
         except BaseException as error:
             self._leave(pool)
-            raise _fault_of(origin, error) from error
+            raise self._failure(origin, error) from error
         return self._exchange(pool, origin, response, clock)
 
     @override
@@ -84,6 +90,7 @@ class StockClient(Client):
         timeouts: Timeouts,
     ) -> Exchange:
         origin = target.origin
+        await self._check(origin)
         pool = self._pool(origin)
         if pool.uploads is None:
             pool.uploads = self._session(origin, keeps=False)
@@ -98,8 +105,29 @@ class StockClient(Client):
             response = await feeder.limit(asyncio.ensure_future(asking))
         except BaseException as error:
             self._leave(pool)
-            raise feeder.failure or _fault_of(origin, error) from error
+            raise feeder.failure or self._failure(origin, error) from error
         return self._exchange(pool, origin, response, clock, feeder)
+
+    def _failure(self, origin: Origin, error: BaseException) -> BaseException:
+        if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)):
+            self.names.forget(origin.host, origin.port)
+        return _fault_of(origin, error)
+
+    async def _check(self, origin: Origin) -> None:
+        """Refuse what aiohttp does not ask about: an address in place of a name, and what a proxy finds."""
+        if not origin.public_only:
+            return
+        try:
+            if self._proxy(origin) is not None:
+                raise NotPublicError(
+                    f"{origin.host} is found by a proxy, and its addresses have to be public"
+                )
+            if origin.unix is not None:
+                raise NotPublicError("it is a socket of this machine, and its addresses have to be public")
+            if origin.host.rpartition(".")[2][:1].isdigit() or ":" in origin.host:
+                await self.names.addresses(origin.host, origin.port, public_only=True)
+        except NotPublicError as error:
+            raise not_public(origin, error) from error
 
     def _exchange(
         self,
@@ -131,7 +159,9 @@ class StockClient(Client):
             headers=headers,
             allow_redirects=False,
             proxy=pool.proxy,
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=clock.connect_s),
+            timeout=aiohttp.ClientTimeout(
+                total=None, connect=clock.connect_s, sock_connect=clock.connect_s
+            ),
         )
 
     async def _respond(
@@ -152,22 +182,32 @@ class StockClient(Client):
 
     @override
     def keep_only(self, origins: Collection[Origin]) -> None:
+        self.names.keep_only({(origin.host, origin.port) for origin in origins})
         for origin in [origin for origin in self._pools if origin not in origins]:
-            pool = self._pools.pop(origin)
-            pool.is_retired = True
-            self._close_if_unused(pool)
+            self._retire(origin)
+
+    def _retire(self, origin: Origin) -> None:
+        """Begin no further request over the connections to a place."""
+        pool = self._pools.pop(origin)
+        pool.is_retired = True
+        self._close_if_unused(pool)
 
     @override
     async def close(self) -> None:
+        self.names.close()
         pools, self._pools = list(self._pools.values()), {}
         for pool in pools:
             await pool.close()
         await asyncio.gather(*self._closing)
 
     def _pool(self, origin: Origin) -> _Pool:
+        age_s, now = self.names.config.connection_age_s, asyncio.get_running_loop().time()
         pool = self._pools.get(origin)
+        if pool is not None and age_s is not None and now - pool.began >= age_s:
+            self._retire(origin)  # its host's name may be another address's by now
+            pool = None
         if pool is None:
-            pool = self._pools[origin] = _Pool(self._session(origin), self._proxy(origin))
+            pool = self._pools[origin] = _Pool(self._session(origin), self._proxy(origin), now)
         return pool
 
     def _session(self, origin: Origin, *, keeps: bool = True) -> aiohttp.ClientSession:
@@ -186,7 +226,16 @@ class StockClient(Client):
                 origin.unix, limit=0, keepalive_timeout=idle_s, force_close=not keeps
             )
         context = context_of(origin, self._ssl_context) if origin.scheme == "https" else True
-        return aiohttp.TCPConnector(limit=0, keepalive_timeout=idle_s, force_close=not keeps, ssl=context)
+        return aiohttp.TCPConnector(
+            limit=0,
+            keepalive_timeout=idle_s,
+            force_close=not keeps,
+            ssl=context,
+            resolver=_Resolver(self.names, public_only=origin.public_only),
+            use_dns_cache=False,
+            happy_eyeballs_delay=NEXT_ADDRESS_S,
+            interleave=1,
+        )
 
     def _proxy(self, origin: Origin) -> URL | None:
         """Return the proxy that the environment names for an origin, with who we are to it.
@@ -216,11 +265,47 @@ class StockClient(Client):
             task.add_done_callback(self._closing.discard)
 
 
+class _Resolver(AbstractResolver):
+    """Tells aiohttp the addresses of names."""
+
+    def __init__(self, names: Names, *, public_only: bool) -> None:
+        self._names = names
+        self._public_only = public_only
+
+    @override
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        found = await self._names.addresses(host, port, public_only=self._public_only)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=_text_of(each),
+                port=port,
+                family=each[0],
+                proto=each[2],
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for each in found
+        ]
+
+    @override
+    async def close(self) -> None:
+        """Leave the names to the client, which closes them."""
+
+
+def _text_of(found: AddressInfo) -> str:
+    """Return an address as text, with its interface where it has one."""
+    address, scope = str(found[4][0]), found[4][3] if len(found[4]) == 4 else 0
+    return f"{address}%{scope}" if scope and "%" not in address else address
+
+
 class _Pool:
     """The connections to one origin. `uploads` makes those that carry one request alone."""
 
-    def __init__(self, session: aiohttp.ClientSession, proxy: URL | None) -> None:
+    def __init__(self, session: aiohttp.ClientSession, proxy: URL | None, began: float) -> None:
         self.session = session
+        self.began = began
         self.uploads: aiohttp.ClientSession | None = None
         self.proxy = proxy
         self.in_use = 0
@@ -377,6 +462,8 @@ def _joined(raw: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
 def _fault_of(origin: Origin, error: BaseException, *, is_begun: bool = False) -> BaseException:
     """Turn what aiohttp raises into our faults; what is not its own goes on as it is."""
     name = type(error).__name__
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, NotPublicError):
+        return not_public(origin, error.os_error)
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return timed_out(origin, "connecting")
     if isinstance(error, (TimeoutError, asyncio.TimeoutError)):

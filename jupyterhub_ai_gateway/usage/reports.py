@@ -68,7 +68,7 @@ def request_row(row: Mapping[str, Any]) -> dict[str, Any]:
     shown = {
         key: round(value, 3) if isinstance(value, float) else value
         for key, value in row.items()
-        if key not in ("id", "at_ms", "cost_nanousd", "tries")
+        if key not in ("id", "at_ms", "cost_nanousd", "tries", "left_out")
     }
     cost = row["cost_nanousd"]
     return {
@@ -90,6 +90,8 @@ def explained(row: Mapping[str, Any]) -> dict[str, Any]:
         "first_byte": shown.pop("first_byte_ms"),
         "total": shown.pop("took_ms"),
     }
+    lines = (row["left_out"] or "").splitlines()
+    shown["left_out"] = {name: reason for name, _, reason in (line.partition(" ") for line in lines)}
     shown["tries"] = [request_row(each) for each in row["tries"]]
     return shown
 

@@ -412,6 +412,12 @@ class FakeUpstream:
 
     async def _close_server(self) -> None:
         if self._server is not None:
+            for each in self._server.sockets:
+                self._loop.remove_reader(each.fileno())
+            for _ in range(
+                3
+            ):  # who was accepted is served some turns later, or for ever left by a closed server
+                await asyncio.sleep(0)
             self._server.close()
             self._server = None
             await asyncio.sleep(0)

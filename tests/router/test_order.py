@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from jupyterhub_ai_gateway.config import HealthConfig
 from jupyterhub_ai_gateway.errors import UpstreamRefused, UpstreamUnreachable
 from jupyterhub_ai_gateway.router.health import LONGEST_REST_S, TRIAL_S, Health, Healths, is_its_own_fault
-from jupyterhub_ai_gateway.router.order import FULLEST, RetryBudget, ordered
+from jupyterhub_ai_gateway.router.order import FULLEST, RetryBudget, ordered, pause_s
 from jupyterhub_ai_gateway.router.states import Found
 
 NOW = 1000.0
@@ -164,7 +165,7 @@ def test_rests_grow_and_a_success_ends_them() -> None:
         health.failed(refused(), NOW)
         rests.append(health.rests_until - NOW)
     assert rests == [1, 2, 4, 8, 16, 32, 60, 60, 60]
-    health.succeeded(0.5)
+    health.succeeded(0.5, NOW, NOW - 1)
     assert not health.is_resting(NOW)
     assert (health.failures, health.total_failures, health.latency_s) == (0, 9, 0.5)
 
@@ -194,14 +195,14 @@ def test_after_a_rest_one_request_finds_out_for_the_others() -> None:
     health.begin(later)
     assert health.is_resting(later)
     assert not health.is_resting(later + TRIAL_S)  # should it never say
-    health.succeeded(0.1)
+    health.succeeded(0.1, later, later)
     health.end()
     assert not health.is_resting(later)
     assert health.in_flight == 0
 
 
 def test_an_outage_under_load_is_one_failure_in_a_row() -> None:
-    health = Health()
+    health = Health(rules=HealthConfig(max_error_rate=None))
     for number in range(50):
         health.failed(refused(), NOW + number / 100, began=NOW - 1)
     assert (health.failures, health.total_failures) == (1, 50)
@@ -225,6 +226,34 @@ def test_health_outlives_a_configuration_and_goes_with_its_deployment() -> None:
     assert healths.of("chat", "a") is first
     healths.keep_only({("chat", "b")})
     assert healths.of("chat", "a") is not first
+
+
+FOREVER = float("inf")
+PAUSES: list[tuple[int, list[float], float, float, float | None]] = [
+    # the turn, for how long each asked to be left alone, the time left, chance, the pause
+    (1, [-9.0], FOREVER, 1.0, 0.5),
+    (1, [-9.0], FOREVER, 0.0, 0.0),
+    (2, [-9.0], FOREVER, 0.5, 0.5),
+    (3, [-9.0], FOREVER, 1.0, 2.0),
+    (10, [-9.0], FOREVER, 1.0, 8.0),
+    (1, [30.0, -9.0], FOREVER, 1.0, 0.5),  # one of them may be asked at once
+    (1, [30.0, 20.0], FOREVER, 0.5, 20.25),
+    (1, [60.0], FOREVER, 0.0, 60.0),
+    (1, [61.0], FOREVER, 0.0, None),
+    (1, [30.0, 20.0], 25.0, 1.0, 20.5),
+    (1, [30.0, 20.0], 19.0, 0.0, None),
+    (3, [-9.0], 1.0, 1.0, 0.5),  # half of what is left is for the attempt
+    (1, [20.0], 20.4, 1.0, 20.2),
+    (1, [-9.0], 0.0, 0.0, None),
+]
+
+
+@pytest.mark.parametrize(("turn", "asked_s", "left_s", "chance", "expected"), PAUSES)
+def test_how_long_to_wait_before_all_are_tried_again(
+    turn: int, asked_s: list[float], left_s: float, chance: float, expected: float | None
+) -> None:
+    found = pause_s(turn, asked_s, left_s, lambda: chance)
+    assert found == (None if expected is None else pytest.approx(expected))
 
 
 def test_further_attempts_are_as_many_as_requests_and_a_burst() -> None:

@@ -180,7 +180,7 @@ def test_of_what_is_known_the_worse_counts_and_a_hook_before_a_probe(known: Heal
 def test_a_success_ends_a_rest_and_not_what_a_probe_found() -> None:
     known = health("queued")
     known.failed(UpstreamUnreachable("x"), NOW)
-    known.succeeded(0.1)
+    known.succeeded(0.1, NOW, NOW)
     assert known.state(NOW).state == "queued"
 
 

@@ -445,14 +445,15 @@ function wayOf(timing) {
 
 /** Describe a request in words: nothing of what was asked or answered is known here. */
 export function explained(found) {
-  const tries = found.tries.map((each) => h("li", {}, `${each.provider} ${each.sent_model ?? ""}: ${outcome(each.outcome)}, ${duration(each.took_ms)}`));
+  const tries = found.tries.map((each) => h("li", {}, `${each.deployment ? `${each.deployment}: ` : ""}${each.provider} ${each.sent_model ?? ""}: ${outcome(each.outcome)}, ${duration(each.took_ms)}`));
+  const left = Object.entries(found.left_out).map(([name, reason]) => h("li", {}, `${name} ${reason}`));
   const tokens = found.input_tokens === null && found.output_tokens === null
     ? (found.attempts ? "unknown" : "none: it never left the gateway")
     : `${whole.format(found.input_tokens ?? 0)} in, ${whole.format(found.output_tokens ?? 0)} out${found.cached_input_tokens ? `, ${whole.format(found.cached_input_tokens)} of it from a cache` : ""}${found.is_estimated ? " (our estimate: the provider did not say)" : ""}`;
   const cost = found.attempts ? `${money(found.cost_usd)}${found.price_source ? `, price by ${found.price_source}` : ""}` : "nothing";
   const pairs = [
     ["Outcome", [outcome(found.outcome), ` (${found.status} ${found.outcome})`, found.refused_by ? `, by the rule “${found.refused_by}”` : ""]],
-    ["Route", [found.endpoint, found.provider, found.sent_model, found.answered_model].filter(Boolean).filter((each, index, all) => each !== all[index - 1]).join(" → ")],
+    ["Route", [found.endpoint, found.deployment && found.deployment !== "1" ? found.deployment : null, found.provider, found.sent_model, found.answered_model].filter(Boolean).filter((each, index, all) => each !== all[index - 1]).join(" → ")],
     ...(found.asked_endpoint ? [["Asked for", `${found.asked_endpoint}; a budget for it was used up, so ${found.endpoint} answered`]] : []),
     ["Tokens", tokens],
     ["Cost", cost],
@@ -460,6 +461,7 @@ export function explained(found) {
     ["Rules asked", found.rules.join(", ") || "none"],
     ["When", `${clock(found.at)}, ${duration(found.timing_ms.total)} in all${found.timing_ms.first_byte === null ? "" : `, first piece after ${duration(found.timing_ms.first_byte)}`}`],
     ...(tries.length > 1 ? [["Attempts", h("ol", { class: "steps" }, tries)]] : []),
+    ...(left.length ? [["Left out", h("ul", { class: "steps" }, left)]] : []),
     ["Request", h("code", {}, found.request_id)],
   ];
   return [h("dl", { class: "facts-list" }, pairs.map(([name, text]) => [h("dt", {}, name), h("dd", {}, text)])), wayOf(found.timing_ms)];

@@ -8,6 +8,8 @@ const SEES_ALL = GROUPS.includes("*");
 const MOST = 100; // sums that are listed
 const EVERY_MS = 5000;
 
+const percent = new Intl.NumberFormat("en", { style: "percent" });
+
 const panel = () => at("staff-panel");
 let leave = () => {}; // what the tab that is shown wants done when another is chosen
 
@@ -252,17 +254,17 @@ async function modelsTab() {
   const rows = deployments.map((each) => [
     [each.endpoint, NAME], [each.deployment], [`${each.provider}${each.model && each.model !== each.endpoint ? ` · ${each.model}` : ""}`, NAME],
     [each.state === "resting" && each.rests_s !== null ? tag(`Resting, ${duration(each.rests_s * 1000)} more`, "resting") : stateTag(each.state)],
-    [each.state_text && each.state !== "resting" ? `${each.state_text}${each.state_until ? ` Until ${clock(each.state_until)}.` : ""}` : each.reason ? (REASONS[each.reason] ?? each.reason.replaceAll("_", " ")) : "—", "wide"],
+    [each.state_text && each.state !== "resting" ? `${each.state_text}${each.state_until ? ` Until ${clock(each.state_until)}.` : ""}` : each.slow ? "Slower than usual: asked after the others" : each.reason ? (REASONS[each.reason] ?? each.reason.replaceAll("_", " ")) : "—", "wide"],
     [each.in_flight === null ? "—" : whole.format(each.in_flight), NUMBER],
     [each.latency_s === null ? "—" : duration(each.latency_s * 1000), NUMBER],
-    [each.failures === null ? "—" : whole.format(each.failures), NUMBER],
+    [each.failures === null ? "—" : `${whole.format(each.failures)}${each.error_rate ? ` (${percent.format(each.error_rate)} of late)` : ""}`, NUMBER],
     [each.price_source ?? "no price", TIME],
   ]);
   const resting = deployments.filter((each) => each.state !== "ready").length;
   panel().replaceChildren(h("h2", {}, "Models and where they run"),
     h("p", {}, resting ? tag(`${resting} of ${deployments.length} ${resting === 1 ? "is" : "are"} not ready`, "resting") : tag(`All ${deployments.length} are ready`, "ready")),
     rows.length ? table([["Model"], ["Place"], ["Provider"], ["State"], ["Why"], ["In flight", NUMBER], ["First byte", NUMBER], ["Failures", NUMBER], ["Price by"]], rows, "Models and where they run") : note("There is none."),
-    note("How a place fares is learned from what is sent to it. A place that has no other beside it never rests."));
+    note("How a place fares is learned from what is sent to it. A place that has no other beside it is asked even while it rests."));
 }
 
 // ---------------------------------------------------------------- requests in flight
