@@ -11,3 +11,7 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("ai_gateway_request", sa.Column("asked_endpoint", sa.Text(), nullable=True))
+
+
+def downgrade() -> None:
+    op.drop_column("ai_gateway_request", "asked_endpoint")
