@@ -182,8 +182,8 @@ def test_a_server_without_our_tables_is_refused_until_the_operator_makes_them(
     )
     assert "Traceback" not in refused.stderr
     made = run("db", "upgrade")
-    assert made.stdout == "The ledger's tables were of version none, and are 0003 now.\n"
-    assert run("db", "upgrade").stdout == "The ledger's tables were of version 0003, and are 0003 now.\n"
+    assert made.stdout == "The ledger's tables were of version none, and are 0004 now.\n"
+    assert run("db", "upgrade").stdout == "The ledger's tables were of version 0004, and are 0004 now.\n"
     assert "needs a command: upgrade" in run("db").stderr
 
 

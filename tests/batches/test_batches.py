@@ -666,7 +666,7 @@ async def test_the_token_is_nowhere_on_disk_and_answers_are_not_in_the_database(
         assert b"Number 1" not in database
         for path in tmp_path.rglob("*"):
             assert not path.is_file() or b"t-alice" not in path.read_bytes()
-        assert Database(f"sqlite:///{tmp_path}/ledger.sqlite", day_of=utc_day).version() == "0003"
+        assert Database(f"sqlite:///{tmp_path}/ledger.sqlite", day_of=utc_day).version() == "0004"
 
 
 async def test_a_key_may_do_no_more_in_a_batch_and_ends_it_when_revoked(tmp_path: Path) -> None:
