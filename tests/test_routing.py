@@ -215,6 +215,22 @@ async def test_retries_try_the_same_again(tmp_path: Path) -> None:
             assert (answer.status, answer.headers["x-ai-gateway-attempts"]) == (200, "3")
 
 
+@every_way
+async def test_a_storm_of_retries_ends_with_the_endpoint_s_budget(
+    way: str, tmp_path: Path, expected_log: ExpectedLog
+) -> None:
+    with FakeUpstream(key=KEY) as a, FakeUpstream(key=KEY) as b, FakeUpstream(key=KEY) as c:
+        a.script(Reply.error(500, "1"))
+        b.script(Reply.error(500, "2"))
+        async with routed(tmp_path, a, b, c, retries=5, **WAYS[way]) as running:
+            running.service.gateway.catalogue._endpoints["chat"].budget._left = 0.0
+            answer = await running.chat()  # which earns one further attempt, and no more
+            assert (answer.status, answer.headers["x-ai-gateway-attempts"]) == (500, "2")
+            assert c.requests == []
+            assert (await running.chat()).headers["x-ai-gateway-deployment"] == "c"
+    expected_log.take("upstream_error")
+
+
 async def test_another_endpoint_stands_in_at_its_own_price(tmp_path: Path) -> None:
     with FakeUpstream(key=KEY) as a, FakeUpstream(key=KEY) as b:
         a.script(Reply.error(500, "Oops"))
