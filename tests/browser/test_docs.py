@@ -91,9 +91,23 @@ def test_chat_by_clicking(page: Browser, stub: Stub) -> None:
     assert "which is why the sky is blue." in answer
     assert page.text("#answer .fence") == "scattered = 1 / wavelength**4"
     facts = page.text(".facts")
-    for part in ("200 OK", "18 in, 64 out", "9 of 10", "6s", "req_7d31c0a9b2f84e5a"):
+    for part in ("200 OK", "18 in, 64 out", "9 of 10", "6 s", "req_7d31c0a9b2f84e5a"):
         assert part in facts
     assert (stub.seen[0]["model"], stub.seen[0]["stream"]) == ("chat", True)
+
+
+def test_what_a_tab_shows_has_the_whole_width(page: Browser) -> None:
+    page.go("createChatCompletion").click("#send")
+    page.wait_text("#status", "Done")
+    script = """return [...document.querySelectorAll('[role="tablist"]')].map((tabs) => {
+      const panels = [...tabs.parentElement.querySelectorAll('[role="tabpanel"]')];
+      const shown = panels.find((each) => each.offsetParent);
+      const isBelow = shown.getBoundingClientRect().top >= tabs.getBoundingClientRect().bottom;
+      return [isBelow, shown.offsetWidth / tabs.offsetWidth];
+    })"""
+    found = page.driver.execute_script(script)
+    assert len(found) >= 2
+    assert all(is_below and share > 0.98 for is_below, share in found), found
 
 
 def test_answer_shows_while_it_is_made(page: Browser, stub: Stub) -> None:

@@ -87,7 +87,7 @@ function tabs(label, pairs) {
   select(0);
   const element = h(
     "div",
-    { class: "tabs" },
+    { class: "tabbed" },
     h("div", { role: "tablist", "aria-label": label, class: "tablist" }, buttons),
     panels,
   );
@@ -130,6 +130,15 @@ function inline(text) {
 }
 
 const seconds = (milliseconds) => `${(milliseconds / 1000).toFixed(milliseconds < 9950 ? 2 : 1)} s`;
+
+/** Write a time such as 1m0.985s, as the headers have it, for people. */
+function wait(text) {
+  const found = /^(?:(\d+)h)?(?:(\d+)m(?!s))?(?:([\d.]+)(m?)s)?$/.exec(text ?? "");
+  if (!found || !text) return text;
+  const [hours, minutes, rest] = [found[1], found[2], found[3]].map((each) => Number(each ?? 0));
+  const total = hours * 3600 + minutes * 60 + rest / (found[4] ? 1000 : 1);
+  return total < 120 ? `${Math.ceil(total)} s` : total < 7200 ? `${Math.ceil(total / 60)} min` : `${Math.ceil(total / 3600)} h`;
+}
 
 // ---------------------------------------------------------------- the same call elsewhere
 
@@ -737,7 +746,7 @@ class Workbench {
       ["Time", seconds(now - this.begun)],
       ["Tokens", tokens(this.answer.usage)],
       ["Calls left", header("x-ratelimit-remaining-requests") && `${header("x-ratelimit-remaining-requests")} of ${header("x-ratelimit-limit-requests")}`],
-      ["All back in", header("x-ratelimit-reset-requests")],
+      ["All back in", wait(header("x-ratelimit-reset-requests"))],
       ["Try again in", header("retry-after") && `${header("retry-after")} s`],
       ["Request", header("x-request-id"), "id"],
     ];
