@@ -110,5 +110,5 @@ $(CHP): | $(BIN)/python
 
 # The audit of the pages; after the proxy, as npm would remove what it does not know
 $(AXE): | $(CHP)
-	npm install --loglevel=error --no-fund --no-audit --no-update-notifier --prefix $(VENV)/node axe-core@4
+	npm install --loglevel=error --no-fund --no-audit --no-update-notifier --prefix $(VENV)/node axe-core@4.14.1
 	@test -f $@

@@ -21,7 +21,7 @@ from handlers.cells import cell
 from matrix.vendors import VENDORS, Say, Seen, Vendor
 from served import Served, served
 
-PACKAGES = ("@anthropic-ai/claude-code", "@openai/codex", "opencode-ai")
+PACKAGES = ("@anthropic-ai/claude-code@2.1.332", "@openai/codex@0.171.0", "opencode-ai@1.18.33")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "jupyterhub-ai-gateway" / "agents"
 TASK = "Write the word kestrel into the file bird.txt, then say done."
 PATIENCE_S = 240

@@ -16,7 +16,7 @@ from served import PREFIX, Served, served
 
 from .test_agents import CACHE, TASK, run
 
-PACKAGE = "@google/gemini-cli"
+PACKAGE = "@google/gemini-cli@0.61.0"
 FORGOTTEN = ("temperature", "top_p", "top_k")
 """What Claude 4.5 takes, and Anthropic's SDK does not know any more since newer models do not."""
 
