@@ -48,7 +48,7 @@ async def test_an_attempt_is_cut_to_what_is_left_and_that_is_no_failure_of_the_d
             answer = await running.chat(stream=is_stream)
             assert (answer.status, answer.error["code"]) == (504, "deadline_exceeded")
             assert answer.error["tried"] == [
-                {"deployment": "a", "status": 503, "code": "upstream_error"},
+                {"deployment": "a", "status": 503, "code": "upstream_overloaded"},
                 {"deployment": "b", "status": 504, "code": "deadline_exceeded"},
             ]
             assert int(answer.headers["retry-after"]) >= 1
@@ -118,11 +118,12 @@ async def test_what_cannot_end_in_time_is_not_begun(
         async with served(None, [own], config=books(tmp_path)) as running:
             answer = await running.chat()
             assert (answer.status, answer.headers["retry-after"]) == (503, asks_s)
-            assert answer.error["tried"] == [{"deployment": "1", "status": 503, "code": "upstream_error"}]
+            (tried,) = answer.error["tried"]
+            assert tried == {"deployment": "1", "status": 503, "code": "upstream_overloaded"}
             (row,) = await rows(running)
             assert (row["attempts"], row["status"]) == (1, 503)
             assert [each["deployment"] for each in row["tries"]] == ["1"]
-    expected_log.take("upstream_error")
+    expected_log.take("upstream_overloaded")
 
 
 async def test_the_wait_for_a_slot_counts(tmp_path: Path) -> None:

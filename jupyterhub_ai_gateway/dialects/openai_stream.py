@@ -42,6 +42,7 @@ class _Chunk(msgspec.Struct):
 
 class _Told(msgspec.Struct):
     error: msgspec.Raw = NOTHING
+    object: msgspec.Raw = NOTHING
 
 
 _told = msgspec.json.Decoder(_Told).decode
@@ -206,9 +207,10 @@ def _tells_error(piece: bytes) -> bool:
 
 def _is_error(data: bytes) -> bool:
     try:
-        return is_given(_told(data).error)
+        told = _told(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return False
+    return is_given(told.error) or bytes(told.object) == b'"error"'  # as Mistral, and older vLLMs, say it
 
 
 def data_of(event: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from fakes.upstream import BYTE_BY_BYTE, WHOLE, random_cuts
@@ -132,9 +133,13 @@ def test_stream_without_any_event_never_began(stream: bytes) -> None:
         tapped(stream)
 
 
+MISTRAL_S = {"object": "error", "message": "Overloaded", "type": "service_unavailable", "code": "3000"}
+
+
 @pytest.mark.parametrize("cut", CUTS)
-def test_error_in_a_stream_is_passed_on_and_known(cut: Cut) -> None:
-    stream = b"".join([*CONTENT, *sse({"error": {"message": "Overloaded", "code": 503}})])
+@pytest.mark.parametrize("error", [{"error": {"message": "Overloaded", "code": 503}}, MISTRAL_S])
+def test_error_in_a_stream_is_passed_on_and_known(cut: Cut, error: Any) -> None:
+    stream = b"".join([*CONTENT, *sse(error)])
     passed, tap = tapped(stream, cut)
     assert passed == stream
     assert tap.has_error
