@@ -204,7 +204,7 @@ async def test_when_all_rest_they_are_tried_all_the_same(tmp_path: Path, expecte
         async with routed(tmp_path, a, b) as running:
             assert (await running.chat()).status == 503
             assert (await running.chat()).status == 200
-    expected_log.take("upstream_error")
+    expected_log.take("upstream_overloaded")
 
 
 async def test_retries_try_the_same_again(tmp_path: Path) -> None:
