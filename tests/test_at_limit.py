@@ -15,8 +15,9 @@ from typing import Any
 import openai
 import pytest
 from databases import Redis
+from expected import ExpectedLog
 from fakes.hub import ACCESS
-from fakes.upstream import FakeUpstream, Reply, Request, chat_chunk, chat_completion
+from fakes.upstream import STALL, FakeUpstream, Raw, Reply, Request, chat_chunk, chat_completion
 from served import FULL, KEY, WAYS, Answer, Served, endpoint, served
 
 from jupyterhub_ai_gateway.config import parse
@@ -78,6 +79,26 @@ async def use_up(gateway: Served) -> None:
 def text_of(answer: Answer) -> str:
     text: str = answer.json["choices"][0]["message"]["content"]
     return text
+
+
+@pytest.mark.parametrize(("asked_s", "own_s"), [(2, None), (None, 0.3)])
+async def test_the_time_of_both_endpoints_counts(
+    asked_s: float | None,
+    own_s: float | None,
+    tmp_path: Path,
+    up: FakeUpstream,
+    local: FakeUpstream,
+    expected_log: ExpectedLog,
+) -> None:
+    given = endpoints(up, local, chat={"deadline_s": asked_s}, deadline_s=own_s)
+    given = [{name: value for name, value in each.items() if value is not None} for each in given]
+    async with running(tmp_path, given) as gateway:
+        await use_up(gateway)
+        local.script(Raw.of(STALL))
+        answer = await gateway.chat()
+        assert (answer.status, answer.error["code"]) == (504, "deadline_exceeded")
+        assert f"within {asked_s or own_s:g} seconds" in answer.error["message"]
+    expected_log.take("deadline_exceeded")
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -47,7 +47,7 @@ async def attempt(serving: Serving, deployment: Deployment) -> None:
     outcome, clock = serving.outcome, serving.rooms.clock
     outcome.sent(clock(), provider.name, model_name, price)
     outcome.deployment = deployment.name
-    exchange = await (sending if serving.ends_at is None else _in_time(serving, sending))
+    exchange = await (sending if serving.deadline_s is None else _in_time(serving, sending))
     try:
         outcome.heard(clock())
         if not 200 <= exchange.status < 300:

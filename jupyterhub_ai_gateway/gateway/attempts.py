@@ -190,7 +190,7 @@ def _too_late(serving: Serving, deployment: Deployment, now: float) -> DeadlineE
     """Return the fault of a request whose time is over, and log whom it waited for."""
     endpoint = serving.endpoint
     fault = DeadlineExceeded(
-        f"The model {endpoint.name} did not answer within {endpoint.deadline_s:g} seconds, all that "
+        f"The model {endpoint.name} did not answer within {serving.deadline_s:g} seconds, all that "
         "a request gets here. Ask for a shorter answer, or try again later.",
         retry_after_s=max(1.0, deployment.health.rests_until - now),
         detail=f"it waited for {deployment.name}",

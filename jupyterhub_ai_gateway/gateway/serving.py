@@ -51,8 +51,8 @@ class Serving(Answering):
     """The endpoint that the caller asked for, where another one serves it in its place."""
     used_up: str | None = None
     """The rule for whose sake that is so."""
-    ends_at: float | None = None
-    """When its time is over, by the gateway's clock; None for never."""
+    deadline_s: float | None = None
+    """How much time it gets as a whole; None for as much as it takes."""
     is_stopped: bool = False
     """True once staff have stopped it."""
     task: asyncio.Task[None] | None = field(init=False, repr=False)
@@ -60,20 +60,21 @@ class Serving(Answering):
     def __post_init__(self) -> None:
         self.dialect = self.call.dialect
         self.task = self.call.task or asyncio.current_task()
-        if self.endpoint.deadline_s is not None:
-            self.ends_at = self.outcome.began + self.endpoint.deadline_s
+        self.deadline_s = self.endpoint.deadline_s
         if self.told is not None:
             told, self.told = self.told, None
             self.tell(told)
 
     def left_s(self) -> float:
         """Return how much of its time is left."""
-        return float("inf") if self.ends_at is None else self.ends_at - self.rooms.clock()
+        if self.deadline_s is None:
+            return float("inf")
+        return self.outcome.began + self.deadline_s - self.rooms.clock()
 
     def timeouts(self, deployment: Deployment) -> Timeouts:
         """Return how long to wait for a deployment: no longer than there is time."""
         timeouts = deployment.timeouts
-        if self.ends_at is None:
+        if self.deadline_s is None:
             return timeouts
         left_s = max(0.0, self.left_s())
         return replace(timeouts, total_s=min(left_s, timeouts.total_s or left_s))
@@ -126,11 +127,14 @@ class Serving(Answering):
     def turn_to(self, endpoint: Endpoint, rules: Sequence[DataRuleConfig]) -> None:
         """Let another endpoint serve it; a fault where none of its deployments can.
 
-        What the data needed stays, and is no less than the class of the endpoint before.
+        What the data needed stays, and is no less than the class of the endpoint before. It gets no more
+        time than either endpoint gives.
         """
         needs = (self.needs or NOTHING).at_least(self.endpoint.data_class)
         self.endpoint, self.needs, self.key = endpoint, None, b""
         self.state_needs(rules, needs)
+        if endpoint.deadline_s is not None:
+            self.deadline_s = min(endpoint.deadline_s, self.deadline_s or endpoint.deadline_s)
 
     def tell(self, told: Told) -> None:
         """Say what an endpoint's parameters have changed, besides what was said before."""

@@ -22,14 +22,14 @@ async def admit_instead(
     """
     asked, wait = serving.endpoint, None
     for other in _others(serving, refused):
-        kept = serving.endpoint, serving.needs, serving.key
+        kept = serving.endpoint, serving.needs, serving.key, serving.deadline_s
         try:
             serving.turn_to(other, rules)
             admission = serving.rooms.gate.admit(serving.demand())
             if not isinstance(admission, Admission):
                 admission = await admission
         except BaseException as fault:
-            serving.endpoint, serving.needs, serving.key = kept
+            serving.endpoint, serving.needs, serving.key, serving.deadline_s = kept
             if not isinstance(fault, Fault):
                 raise
             if isinstance(fault, LimitFault) and fault.slug != BUDGET_USED_UP:
