@@ -31,10 +31,17 @@ Source: https://platform.openai.com/docs/api-reference/chat/create and /response
 https://platform.claude.com/docs/en/api/messages, https://docs.vllm.ai multimodal inputs (read 2026-11).
 """
 
-_MARK = re.compile(rb'"(?:%b)"' % "|".join(_PARTS).encode())
+_BLOBS = ("inlineData", "inline_data", "fileData", "file_data")
+"""What holds a file in Gemini's parts, which have no type; its MIME type says what it is.
+
+Source: https://ai.google.dev/api/caching#Part (read 2026-11).
+"""
+_MIME = {"image": "vision", "video": "vision", "audio": "audio", "application": "files", "text": "files"}
+_MARK = re.compile(rb'"(?:%b)"' % "|".join((*_PARTS, *_BLOBS)).encode())
 _EMPTY: Final = (b"null", b"[]", b"{}", b"false")
 _DEEPEST = 4
 _PREFIX_ITEMS = 32
+_INSTRUCTIONS = ("system", "instructions", "systemInstruction", "system_instruction")
 _decode = msgspec.json.Decoder().decode
 _items = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -56,9 +63,14 @@ def needs_of(asked: Asked) -> frozenset[str]:
         found.add("json_schema")
     if _wants_reasoning(fields):
         found.add("reasoning")
-    if b'"audio"' in bytes(fields.get("modalities", b"")):
+    if b'"audio"' in bytes(fields.get("modalities", b"")) or _speaks(fields):
         found.add("audio")
     return frozenset(found)
+
+
+def _speaks(fields: Fields) -> bool:
+    modalities = _generation(fields, "responseModalities", "response_modalities")
+    return isinstance(modalities, list) and any(str(each).upper() == "AUDIO" for each in modalities)
 
 
 def _is_given(fields: Fields, name: str) -> bool:
@@ -80,18 +92,42 @@ def _walk(value: Any, depth: int) -> Iterator[str]:
             kind = item.get("type")
             if isinstance(kind, str) and kind in _PARTS:
                 yield _PARTS[kind]
-            yield from _walk(item.get("content"), depth - 1)
+            yield from _blobs(item)
+            for within in (item.get("content"), item.get("parts")):
+                yield from _walk(within, depth - 1)
+
+
+def _blobs(part: dict[str, Any]) -> Iterator[str]:
+    for name in _BLOBS:
+        blob = part.get(name)
+        if isinstance(blob, dict):
+            kind = str(blob.get("mimeType") or blob.get("mime_type")).partition("/")[0]
+            if kind in _MIME:
+                yield _MIME[kind]
+
+
+def _generation(fields: Fields, name: str, other: str) -> Any:
+    """Return one of Gemini's settings, in either spelling; None for what is not there."""
+    found = _opened(fields.get("generationConfig", fields.get("generation_config")))
+    return found.get(name, found.get(other)) if isinstance(found, dict) else None
 
 
 def _wants_schema(fields: Fields) -> bool:
-    """OpenAI says it in `response_format` or `text.format`, Anthropic in `output_config.format`."""
+    """OpenAI says it in `response_format` or `text.format`, Anthropic in `output_config.format`.
+
+    Cohere has the schema beside another type, Gemini among its settings.
+    """
     for name, inner in (("response_format", None), ("text", "format"), ("output_config", "format")):
         value = _opened(fields.get(name))
         if inner is not None and isinstance(value, dict):
             value = value.get(inner)
-        if isinstance(value, dict) and value.get("type") == "json_schema":
+        if isinstance(value, dict) and (value.get("type") == "json_schema" or value.get("json_schema")):
             return True
-    return False
+    found = (
+        _generation(fields, "responseSchema", "response_schema"),
+        _generation(fields, "responseJsonSchema", "response_json_schema"),
+    )
+    return any(found)
 
 
 def _wants_reasoning(fields: Fields) -> bool:
@@ -100,7 +136,22 @@ def _wants_reasoning(fields: Fields) -> bool:
     if isinstance(reasoning, dict):
         effort = effort or reasoning.get("effort")
     is_thinking = isinstance(thinking, dict) and thinking.get("type") not in (None, "disabled")
-    return is_thinking or effort not in (None, "none")
+    is_thinking = is_thinking or _opened(fields.get("prompt_mode")) == "reasoning"  # Mistral's
+    return is_thinking or effort not in (None, "none") or _wants_thoughts(fields)
+
+
+def _wants_thoughts(fields: Fields) -> bool:
+    """Say whether Gemini's settings ask for thinking; a budget of 0 switches it off."""
+    config = _generation(fields, "thinkingConfig", "thinking_config")
+    if not isinstance(config, dict):
+        return False
+    budget = config.get("thinkingBudget", config.get("thinking_budget"))
+    asks = (
+        config.get("includeThoughts", config.get("include_thoughts")),
+        config.get("thinkingLevel", config.get("thinking_level")),
+        budget,
+    )
+    return budget != 0 and any(asks)
 
 
 def _opened(raw: msgspec.Raw | None) -> Any:
@@ -119,7 +170,7 @@ def prefix_of(asked: Asked) -> bytes:
     It stays the same while the conversation grows, so what a server has cached of it can be used again.
     """
     fields, content = asked.fields, asked.fields[asked.format.content]
-    start = b"".join(bytes(fields[name]) for name in ("system", "instructions") if name in fields)
+    start = b"".join(bytes(fields[name]) for name in _INSTRUCTIONS if name in fields)
     if asked.format.operation is COMPLETIONS or memoryview(content)[0] != b"["[0]:
         return start + bytes(content)
     try:

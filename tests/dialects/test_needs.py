@@ -9,10 +9,22 @@ import pytest
 
 from jupyterhub_ai_gateway.dialects.needs import needs_of, prefix_of
 from jupyterhub_ai_gateway.dialects.opening import Asked, open_request
-from jupyterhub_ai_gateway.vocabulary import CHAT, COMPLETIONS, EMBEDDINGS, MESSAGES, RESPONSES, Operation
+from jupyterhub_ai_gateway.vocabulary import (
+    CHAT,
+    COHERE_CHAT,
+    COMPLETIONS,
+    EMBEDDINGS,
+    GENERATE_CONTENT,
+    MESSAGES,
+    MISTRAL_CHAT,
+    RESPONSES,
+    Operation,
+)
 
 
 def asked(operation: Operation, **more: Any) -> Asked:
+    if operation is GENERATE_CONTENT:
+        return open_request(operation, json.dumps(more).encode(), "m")
     return open_request(operation, json.dumps({"model": "m", **more}).encode())
 
 
@@ -26,6 +38,14 @@ FUNCTION = {"type": "function", "function": {"name": "f"}}
 RESULT = {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "image", "source": {}}]}
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}}
 HI = [{"role": "user", "content": "Hi"}]
+BLOB = {"inlineData": {"mimeType": "image/png", "data": "AA=="}}
+SOUND = {"file_data": {"mime_type": "audio/mpeg", "file_uri": "https://example.org/a"}}
+
+
+def contents(*parts: Any) -> list[dict[str, Any]]:
+    return [{"role": "user", "parts": list(parts)}]
+
+
 TABLE: list[tuple[Operation, dict[str, Any], str]] = [
     (CHAT, {"messages": HI}, ""),
     (CHAT, {"messages": [user(TALK)]}, ""),
@@ -57,6 +77,40 @@ TABLE: list[tuple[Operation, dict[str, Any], str]] = [
     (RESPONSES, {"input": "Hi", "text": {"format": {"type": "text"}}}, ""),
     (RESPONSES, {"input": "Hi", "reasoning": {"effort": "high"}}, "reasoning"),
     (RESPONSES, {"input": "Hi", "reasoning": {"effort": None}}, ""),
+    (COHERE_CHAT, {"messages": [user(IMAGE)]}, "vision"),
+    (COHERE_CHAT, {"messages": HI, "response_format": {"type": "json_object", "json_schema": {}}}, ""),
+    (
+        COHERE_CHAT,
+        {"messages": HI, "response_format": {"type": "json_object", "json_schema": {"type": "object"}}},
+        "json_schema",
+    ),
+    (COHERE_CHAT, {"messages": HI, "thinking": {"type": "enabled"}}, "reasoning"),
+    (MISTRAL_CHAT, {"messages": HI, "prompt_mode": "reasoning"}, "reasoning"),
+    (GENERATE_CONTENT, {"contents": contents({"text": '"inlineData"'})}, ""),
+    (GENERATE_CONTENT, {"contents": contents({"text": "Look"}, BLOB)}, "vision"),
+    (GENERATE_CONTENT, {"contents": contents(SOUND)}, "audio"),
+    (GENERATE_CONTENT, {"contents": contents({"inlineData": {"mimeType": "application/pdf"}})}, "files"),
+    (GENERATE_CONTENT, {"contents": contents(), "tools": [{"functionDeclarations": [{}]}]}, "tools"),
+    (
+        GENERATE_CONTENT,
+        {"contents": contents(), "generationConfig": {"responseSchema": {"type": "STRING"}}},
+        "json_schema",
+    ),
+    (
+        GENERATE_CONTENT,
+        {"contents": contents(), "generation_config": {"thinking_config": {"include_thoughts": True}}},
+        "reasoning",
+    ),
+    (
+        GENERATE_CONTENT,
+        {"contents": contents(), "generationConfig": {"thinkingConfig": {"thinkingBudget": 0}}},
+        "",
+    ),
+    (
+        GENERATE_CONTENT,
+        {"contents": contents(), "generationConfig": {"responseModalities": ["AUDIO"]}},
+        "audio",
+    ),
 ]
 
 
@@ -83,6 +137,16 @@ def test_a_conversation_keeps_its_beginning_while_it_grows() -> None:
     assert prefix_of(asked(CHAT, messages=[SYSTEM, *turns("one", "two", "three")])) == first
     assert prefix_of(asked(CHAT, messages=[SYSTEM, *turns("other")])) != first
     assert prefix_of(asked(CHAT, messages=turns("one"))) != first
+
+
+def test_gemini_s_conversations_keep_their_beginning_too() -> None:
+    def begins(instruction: str, *texts: str) -> bytes:
+        roles = ("user", "model")
+        found = [{"role": roles[at % 2], "parts": [{"text": text}]} for at, text in enumerate(texts)]
+        said = {"parts": [{"text": instruction}]}
+        return prefix_of(asked(GENERATE_CONTENT, systemInstruction=said, contents=found))
+
+    assert begins("a", "one") == begins("a", "one", "two", "three") != begins("b", "one")
 
 
 def test_instructions_are_part_of_the_beginning() -> None:
