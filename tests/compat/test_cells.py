@@ -17,7 +17,7 @@ from served import KEY, Served, endpoint, served
 from .environments import environment
 
 MAGICS = {
-    "magic": ["jupyter-ai-magics==2.31.7", "langchain-openai==1.7.4", "ipython"],
+    "magic": ["jupyter-ai-magics==2.31.7", "langchain-openai==0.3.35", "ipython"],
     "magic3": ["jupyter-ai-magic-commands==0.0.4", "ipython"],
 }
 """What is installed for a kind of cell."""
